@@ -1,0 +1,1 @@
+"""Tasks: prompts, parsing, verification and procedural sources."""
