@@ -1,0 +1,255 @@
+"""Per-example gradients of the proxy, streamed layer by layer into a sketch.
+
+The weights are frozen, so that autograd computes only the gradients of activations (about two thirds of a training
+step). Each layer hands its input and output gradient to the sketch during the backward pass and forgets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .structure import Layer, Structure, backbone_of, discover, head_logits, look_up, norm_response, positions_like
+
+
+LOGITS_BYTES = 2**26
+"""The head runs on as many supervised positions at a time as keep float32 logits under this size."""
+
+
+class Accumulator(Protocol):
+    """What receives a batch's gradient as it streams by: a sketch, or the tests' materialised reference."""
+
+    def add_linear(self, name: str, inputs: Tensor, deltas: Tensor, segments: Tensor | None) -> None: ...
+    def add_embedding(self, name: str, ids: Tensor, deltas: Tensor) -> None: ...
+    def add_vector(self, name: str, gradients: Tensor) -> None: ...
+    def add_gradient(self, name: str, gradient: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right.
+
+    Attributes:
+        input_ids: (batch, time) int64.
+        supervised: (batch, time) bool; True where the token is part of the loss. Position 0 never is, since nothing
+            predicts it.
+        lengths: Number of tokens of each row.
+    """
+
+    input_ids: Tensor
+    supervised: Tensor
+    lengths: list[int]
+
+    @classmethod
+    def collate(
+        cls, input_ids: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]], device: Any = "cpu"
+    ) -> Batch:
+        """Pad rows of token ids and completion masks to the longest; the pad id is never looked at."""
+        lengths = [len(ids) for ids in input_ids]
+        ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+        supervised = torch.zeros_like(ids, dtype=torch.bool)
+        for row, (tokens, mask) in enumerate(zip(input_ids, masks, strict=True)):
+            ids[row, : len(tokens)] = torch.as_tensor(tokens)
+            supervised[row, 1 : len(tokens)] = torch.as_tensor(mask, dtype=torch.bool)[1:]
+        return cls(ids.to(device), supervised.to(device), lengths)
+
+    def rows(self) -> Iterator[Batch]:
+        """Yield each row as a batch of its own, without padding."""
+        for row, length in enumerate(self.lengths):
+            yield Batch(self.input_ids[row : row + 1, :length], self.supervised[row : row + 1, :length], [length])
+
+
+class _Tap(torch.autograd.Function):
+    """Identity on a layer's output; its backward hands (input, output gradient) to `sink`.
+
+    The input goes through `save_for_backward`, so that activation checkpointing can drop and recompute it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, source: Tensor, sink: Any) -> Tensor:
+        ctx.save_for_backward(source)
+        ctx.sink = sink
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (source,) = ctx.saved_tensors
+        with torch.no_grad():
+            ctx.sink(source, grads[0])
+        return grads[0], None, None
+
+
+def _tap(output: Tensor, source: Tensor, sink: Any) -> Tensor:
+    # The first tapped layer starts the graph: below it nothing needs a gradient.
+    return _Tap.apply(output if output.requires_grad else output.detach().requires_grad_(), source, sink)  # pyright: ignore
+
+
+class PerExampleGradients:
+    """The gradient of each row's mean completion loss, handed to an accumulator (PAPER, step 1).
+
+    Args:
+        model: A causal LM. It is put in eval mode and its parameters are frozen.
+        parameters: "all", or a regular expression over parameter names.
+        checkpointing: Recompute the activations of each layer in the backward pass: less memory, same numbers.
+
+    Example:
+        >>> engine = PerExampleGradients(model)
+        >>> sketch = TensorSketch(engine.structure.blocks, dim=1024, seed=0)
+        >>> total = sketch.accumulator(len(batch.lengths))
+        >>> loss = engine(batch, total)           # (batch,) float32
+        >>> total.result().shape                  # the sketches, not normalised
+        torch.Size([8, 1024])
+    """
+
+    def __init__(self, model: nn.Module, *, parameters: str = "all", checkpointing: bool = False):
+        self.model = model.eval().requires_grad_(False)
+        self.structure: Structure = discover(model, parameters)
+        self.checkpointing = checkpointing
+        self._accumulator: Accumulator
+        self._segments: Tensor | None = None
+
+    def __call__(self, batch: Batch, accumulator: Accumulator) -> Tensor:
+        """Stream the gradients of a batch into `accumulator` and return the losses, (batch,) float32.
+
+        Raises:
+            ValueError: A row has no supervised token.
+        """
+        empty = (~batch.supervised.any(dim=1)).nonzero().flatten().tolist()
+        if empty:
+            raise ValueError(f"Rows {empty} of the batch have no supervised token, hence no gradient.")
+        if self.structure.by_autograd and len(batch.lengths) > 1:
+            raise ValueError(
+                f"{len(self.structure.by_autograd)} parameters such as {self.structure.by_autograd[0]!r} have no "
+                "closed-form gradient: give this model one row at a time (Batch.rows())."
+            )
+        self._accumulator, self._batch_size = accumulator, len(batch.lengths)
+        with self._attached(), torch.enable_grad():
+            ids = batch.input_ids
+            output = backbone_of(self.model)(input_ids=ids, position_ids=positions_like(ids), use_cache=False)
+            hidden = output.last_hidden_state
+            losses, grad = self._head(hidden, type(output), batch)
+            if hidden.requires_grad:
+                hidden.backward(grad)
+        return losses
+
+    def _head(self, hidden: Tensor, output_type: Callable, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the losses and the gradient of the hidden states, a chunk of supervised positions at a time."""
+        rows, positions = batch.supervised.nonzero(as_tuple=True)
+        weights = 1.0 / batch.supervised.sum(dim=1).float()
+        losses = hidden.new_zeros(len(batch.lengths), dtype=torch.float32)
+        grad = torch.zeros_like(hidden)
+        vocabulary = self.model.get_output_embeddings().weight.shape[0]
+        step = max(1, LOGITS_BYTES // (4 * vocabulary))
+        for start in range(0, rows.numel(), step):
+            row, position = rows[start : start + step], positions[start : start + step]
+            gathered = hidden.detach()[row, position - 1].unsqueeze(0).requires_grad_(hidden.requires_grad)
+            self._segments = row
+            logits = head_logits(self.model, output_type, gathered)[0].float()
+            nll = F.cross_entropy(logits, batch.input_ids[row, position], reduction="none")
+            if nll.requires_grad:
+                (nll * weights[row]).sum().backward()
+            if gathered.grad is not None:
+                grad[row, position - 1] = gathered.grad[0]
+            losses.index_add_(0, row, nll.detach() * weights[row])
+        self._segments = None
+        return losses, grad
+
+    @contextmanager
+    def _attached(self) -> Iterator[None]:
+        """Tap the layers, leave to autograd the parameters it must serve, and undo both at the end."""
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(partial(self._hook, layer))
+            for name, layer in self.structure.layers.items()
+        ]
+        by_autograd = [self.model.get_parameter(name).requires_grad_() for name in self.structure.by_autograd]
+        for name, parameter in zip(self.structure.by_autograd, by_autograd, strict=True):
+            handles.append(parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name)))
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)] * self.checkpointing
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward
+            for handle in handles:
+                handle.remove()
+            for parameter in by_autograd:
+                parameter.requires_grad_(False).grad = None
+
+    def _take_gradient(self, name: str, parameter: nn.Parameter) -> None:
+        assert parameter.grad is not None
+        self._accumulator.add_gradient(name, parameter.grad.T if name in self.structure.transposed else parameter.grad)
+        parameter.grad = None
+
+    def _hook(self, layer: Layer, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or (layer.weight is None and layer.bias is None):
+            return output
+        if layer.kind == "embedding":
+            return self._looked_up(layer, module, args[0])  # pyright: ignore
+        sink = self._take_linear if layer.kind == "linear" else self._take_norm
+        return _tap(output, args[0], partial(sink, layer, module))
+
+    def _looked_up(self, layer: Layer, module: nn.Embedding, ids: Tensor) -> Tensor:
+        table = _tap(module.weight[ids.reshape(-1)], ids, partial(self._take_embedding, layer, module))
+        return look_up(module, table, ids)
+
+    def _take_embedding(self, layer: Layer, module: nn.Embedding, ids: Tensor, deltas: Tensor) -> None:
+        deltas = deltas.view(*ids.shape, -1)
+        if module.padding_idx is not None:  # autograd gives that row no gradient
+            deltas = deltas * (ids != module.padding_idx).unsqueeze(-1)
+        assert layer.weight is not None
+        self._accumulator.add_embedding(layer.weight, ids, deltas)
+
+    def _take_linear(self, layer: Layer, module: nn.Module, inputs: Tensor, deltas: Tensor) -> None:
+        if layer.weight is not None:
+            self._accumulator.add_linear(layer.weight, inputs, deltas, self._segments)
+        if layer.bias is not None:
+            self._accumulator.add_vector(layer.bias, self._per_row(deltas.float()))
+
+    def _take_norm(self, layer: Layer, module: nn.Module, inputs: Tensor, deltas: Tensor) -> None:
+        deltas = deltas.float()
+        if layer.weight is not None:
+            unit = norm_response(module, inputs, torch.full_like(module.weight, 1 - layer.offset))  # pyright: ignore
+            self._accumulator.add_vector(layer.weight, self._per_row(unit.float() * deltas))
+        if layer.bias is not None:
+            self._accumulator.add_vector(layer.bias, self._per_row(deltas))
+
+    def _per_row(self, values: Tensor) -> Tensor:
+        """Sum over every dimension but the row and the last: (batch, ..., size) to (batch, size)."""
+        if self._segments is None:
+            return values.flatten(1, -2).sum(dim=1)
+        member = F.one_hot(self._segments, self._batch_size).T.to(values.dtype)
+        return member @ values.reshape(self._segments.numel(), -1)
+
+
+def autograd_gradients(
+    model: nn.Module, batch: Batch, structure: Structure, names: Sequence[str] | None = None
+) -> Iterator[tuple[float, dict[str, Tensor]]]:
+    """Yield the loss and gradient of each row by plain autograd through `model(labels=...)`: the reference.
+
+    One row at a time, nothing of this library in between, every covered parameter or those in `names`. Matrices are
+    oriented as in `Block`: Conv1D weights come transposed.
+    """
+    parameters = names or [block.name for block in structure.blocks]
+    tensors = [model.get_parameter(name) for name in parameters]
+    for row in batch.rows():
+        labels = row.input_ids.masked_fill(~row.supervised, -100)
+        with torch.enable_grad():
+            for tensor in tensors:
+                tensor.requires_grad_()
+            loss = model(input_ids=row.input_ids, labels=labels, use_cache=False).loss
+            grads = torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
+        for tensor in tensors:
+            tensor.requires_grad_(False)
+        named = zip(parameters, grads, strict=True)
+        yield loss.item(), {name: grad.T if name in structure.transposed else grad for name, grad in named}
