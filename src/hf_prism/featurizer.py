@@ -1,0 +1,303 @@
+"""`GradientFeaturizer`: rows in, unit gradient sketches out; the callable for `datasets.map`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .gradients import Batch, PerExampleGradients, self_check
+from .proxy import EncodedRow, ProxyModel
+from .sketch import ALGORITHM, TensorSketch
+
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+logger = logging.getLogger(__name__)
+
+BATCH_TOKENS = 4096
+"""Padded tokens of one forward and backward pass. Part of the plan, not of the map: any value gives the same sketches
+within float error."""
+
+
+class GradientFeaturizer:
+    """The gradient of a proxy on each row, sketched to `dim` numbers and scaled to unit length (PAPER, steps 1-3).
+
+    Works on one row or on a batch of rows, in `Dataset.map` and `IterableDataset.map`. The model is loaded at the
+    first call, in whichever process that is; what `datasets` hashes and sends to workers is the configuration only.
+
+    Args:
+        model: Hub id or path of a causal LM; "embedded" is the small proxy that ships with the package.
+        revision: Branch, tag or commit on the Hub.
+        dim: Length d of the vectors, a multiple of 4.
+        seed: Seed of the sketch. Vectors compare only under the same seed.
+        dtype: "float32" or "bfloat16", of the forward and backward pass; the sketch is always float32.
+        max_length: Longest row in tokens; default, the proxy's own limit.
+        column_mapping: `{"prompt": "question", "completion": "answer"}` and the like; names are prompt, completion,
+            messages, text, id.
+        prompt_template: Format string over the row's columns that makes the prompt.
+        completion_template: The same for the completion.
+        chat_template: None for the tokenizer's own, a Jinja string, or False to concatenate prompt and completion.
+        on_long: "error", "skip" or "truncate" for rows over `max_length`.
+        on_empty: "error" or "skip" for rows without a supervised token or without a usable gradient.
+        parameters: "all", or a regular expression over parameter names ("lora" for an adapter's).
+        device: Torch device; default, `cuda:{rank % device_count}` where there is a GPU, else the CPU.
+        assistant_turns: "last" or "all": which turns of `messages` are the completion.
+        trust_remote_code: Run code from the model's repository.
+
+    Returns:
+        From a call, the columns `gradient` ((dim,) float32, unit length), `gradient_norm` (before scaling), `loss`
+        (mean over the completion tokens, nats) and `num_tokens` (completion tokens); with `on_long="truncate"` also
+        `truncated`. A skipped row has None and `num_tokens` 0.
+
+    Raises:
+        RowError: (a ValueError) A row cannot be used; the message names it and the fix.
+        RuntimeError: The streamed gradients differ from autograd on this architecture; checked at the first call.
+
+    Example:
+        >>> featurizer = GradientFeaturizer("embedded")
+        >>> row = featurizer({"prompt": "Tom has 2 apples and buys 3. How many?", "completion": "2 + 3 = 5"})
+        >>> row["gradient"].shape
+        (1024,)
+        >>> ds = ds.map(featurizer, batched=True)
+    """
+
+    VERSION = 1
+    """Raised when the numbers change for a reason that the configuration does not show; part of the cache identity."""
+
+    def __init__(
+        self,
+        model: str = "Qwen/Qwen2.5-0.5B-Instruct",
+        *,
+        revision: str | None = None,
+        dim: int = 1024,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_length: int | None = None,
+        column_mapping: Mapping[str, str | None] | None = None,
+        prompt_template: str | None = None,
+        completion_template: str | None = None,
+        chat_template: str | bool | None = None,
+        on_long: str = "error",
+        on_empty: str = "error",
+        parameters: str = "all",
+        device: str | None = None,
+        assistant_turns: str = "last",
+        trust_remote_code: bool = False,
+    ):
+        if dim < 4 or dim % 4:
+            raise ValueError(f"dim={dim}: the sketch dimension must be a positive multiple of 4, for example 1024.")
+        self.dim, self.seed, self.parameters, self.device = dim, seed, parameters, device
+        self._proxy_arguments = {
+            "model": model,
+            "revision": revision,
+            "dtype": dtype,
+            "max_length": max_length,
+            "column_mapping": dict(column_mapping) if column_mapping else None,
+            "prompt_template": prompt_template,
+            "completion_template": completion_template,
+            "chat_template": chat_template,
+            "on_long": on_long,
+            "on_empty": on_empty,
+            "assistant_turns": assistant_turns,
+            "trust_remote_code": trust_remote_code,
+        }
+        self._rank: int | None = None
+        _ = self.identity  # a wrong model, option or template is an error here, not in the first worker
+
+    def __call__(self, rows: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
+        self._rank = rank if self._rank is None else self._rank
+        columns = {name: rows[name] for name in rows}
+        single = not _is_batch(rows, columns)
+        if single:
+            columns = {name: [value] for name, value in columns.items()}
+        num_rows = len(next(iter(columns.values()), []))
+        each = [{name: values[i] for name, values in columns.items()} for i in range(num_rows)]
+        out = self.featurize_rows(self.proxy.encode_rows(each))
+        return {name: values[0] for name, values in out.items()} if single else out
+
+    def featurize_rows(self, rows: Sequence[EncodedRow | None]) -> dict[str, Any]:
+        """Featurize encoded rows; None stands for a skipped one. Returns the columns of a call."""
+        out: dict[str, Any] = {
+            "gradient": [None] * len(rows),
+            "gradient_norm": [None] * len(rows),
+            "loss": [None] * len(rows),
+            "num_tokens": [0] * len(rows),
+        }
+        if self._proxy_arguments["on_long"] == "truncate":
+            out["truncated"] = [bool(row and row.truncated) for row in rows]
+        kept = [i for i, row in enumerate(rows) if row is not None]
+        for batch in plan_batches([len(rows[i].input_ids) for i in kept], one_by_one=self.one_by_one):  # pyright: ignore
+            indices = [kept[j] for j in batch]
+            for i, values in zip(indices, self._run([rows[i] for i in indices]), strict=True):  # pyright: ignore
+                for name, value in values.items():
+                    out[name][i] = value
+        return out
+
+    def _run(self, rows: Sequence[EncodedRow]) -> Iterator[dict[str, Any]]:
+        batch = Batch.collate([r.input_ids for r in rows], [r.completion_mask for r in rows], self._engine_device)
+        self._check_once(batch)
+        accumulator = self.sketch.accumulator(len(rows))
+        losses = self.engine(batch, accumulator)
+        sketches = accumulator.result()
+        norms = sketches.norm(dim=1)
+        vectors = (sketches / norms.unsqueeze(1)).cpu().numpy()
+        counts = batch.supervised.sum(dim=1).tolist()
+        for row, vector, norm, loss, count in zip(rows, vectors, norms.tolist(), losses.tolist(), counts, strict=True):
+            if not np.isfinite(vector).all():  # a zero gradient divides to NaN
+                self.proxy.refuse(row, f"its gradient is {'zero' if norm == 0 else 'not finite'} (loss {loss})")
+                continue
+            yield {"gradient": vector, "gradient_norm": norm, "loss": loss, "num_tokens": count}
+
+    def _check_once(self, batch: Batch) -> None:
+        """Compare two rows of the user's data with autograd before anything is computed (DESIGN 3)."""
+        if self.__dict__.get("_checked"):
+            return
+        shortest = sorted(range(len(batch.lengths)), key=lambda i: batch.lengths[i])[:2]
+        length = max(batch.lengths[i] for i in shortest)
+        check = Batch(
+            batch.input_ids[shortest, :length],
+            batch.supervised[shortest, :length],
+            [batch.lengths[i] for i in shortest],
+        )
+        result = self_check(self.engine, self.sketch, check)
+        if not result.passed:
+            raise RuntimeError(
+                f"The streamed gradients of {type(self.proxy.model).__name__} differ from autograd through "
+                f"model(labels=...): {result}. Nothing was computed. Run `hf-prism doctor --model "
+                f"{self._proxy_arguments['model']}` and report its output, or use another proxy."
+            )
+        self._checked = True
+
+    @cached_property
+    def proxy(self) -> ProxyModel:
+        """The tokenizer, rendering and (lazily) the model."""
+        return ProxyModel(**self._proxy_arguments, device=self._resolve_device())
+
+    @cached_property
+    def engine(self) -> PerExampleGradients:
+        """The per-example gradients of the loaded model."""
+        return PerExampleGradients(self.proxy.model, parameters=self.parameters)
+
+    @cached_property
+    def sketch(self) -> TensorSketch:
+        """The map from gradients to `dim` numbers."""
+        return TensorSketch(self.engine.structure.blocks, self.dim, self.seed, self._engine_device)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the proxy has parameters that only single rows can serve."""
+        return bool(self.engine.structure.by_autograd)
+
+    @property
+    def _engine_device(self) -> torch.device:
+        return next(self.engine.model.parameters()).device
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the numbers depend on, short of the model's own structure; known without loading the model."""
+        return {
+            "version": self.VERSION,
+            "sketch": ALGORITHM,
+            "dim": self.dim,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            **{f"proxy.{name}": value for name, value in self.proxy.identity.items()},
+        }
+
+    @cached_property
+    def feature_id(self) -> str:
+        """Digest of everything that changes the numbers. Vectors compare only under one feature_id. Loads the model."""
+        fields = {**self.identity, "groups": self.engine.structure.groups}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def features(self) -> Features:
+        """The columns of a call as `datasets.Features`, for `map(..., features=...)`."""
+        from datasets import Features, List, Value
+
+        features = {
+            "gradient": List(Value("float32"), length=self.dim),
+            "gradient_norm": Value("float32"),
+            "loss": Value("float32"),
+            "num_tokens": Value("int32"),
+        }
+        if self._proxy_arguments["on_long"] == "truncate":
+            features["truncated"] = Value("bool")
+        return Features(features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The configuration and the identity: what `datasets` hashes, and all that a worker receives."""
+        return {
+            "identity": self.identity,
+            "proxy": {**self._proxy_arguments},
+            "device": self.device,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.identity = state["identity"]
+        self._proxy_arguments, self.device = state["proxy"], state["device"]
+        self.dim, self.seed, self.parameters = (self.identity[name] for name in ("dim", "seed", "parameters"))
+        self._rank = None
+
+    def _resolve_device(self) -> str:
+        if _in_worker():
+            # A child forked after its parent used OpenMP threads hangs in its first parallel region (FACTS B2).
+            torch.set_num_threads(1)
+        if self.device is not None or not torch.cuda.is_available():
+            return self.device or "cpu"
+        if torch.cuda._is_in_bad_fork():
+            raise RuntimeError(
+                "This worker was forked from a process that already uses CUDA. Put `multiprocess.set_start_method("
+                '"spawn")` under `if __name__ == "__main__":`, or run one process per GPU with '
+                "`accelerate launch -m hf_prism featurize`."
+            )
+        return f"cuda:{(self._rank or 0) % torch.cuda.device_count()}"
+
+
+def plan_batches(lengths: Sequence[int], *, one_by_one: bool = False) -> list[list[int]]:
+    """Group rows of like length into batches of at most `BATCH_TOKENS` padded tokens, longest first.
+
+    Args:
+        lengths: Tokens of each row.
+        one_by_one: Every row a batch of its own.
+
+    Returns:
+        Positions in `lengths`, one list a batch; a function of the lengths only.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    if one_by_one:
+        return [[i] for i in order]
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= BATCH_TOKENS:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def _is_batch(rows: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
+    """Tell a batch (every column a list, one cell a row) from a row.
+
+    `datasets` says which it is. In plain dicts a row's own lists are message lists, whose items are dicts; the same
+    column in a batch holds lists of dicts.
+    """
+    formatting = sys.modules.get("datasets.formatting.formatting")
+    if formatting is not None and isinstance(rows, formatting.LazyDict):
+        return isinstance(rows, formatting.LazyBatch)
+    return all(isinstance(v, list) and not (v and isinstance(v[0], dict)) for v in columns.values())
+
+
+def _in_worker() -> bool:
+    libraries = [multiprocessing, sys.modules.get("multiprocess")]
+    return any(library is not None and library.parent_process() is not None for library in libraries)
