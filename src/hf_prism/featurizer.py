@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import multiprocessing
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,12 @@ import numpy as np
 import torch
 
 from .gradients import Batch, PerExampleGradients, self_check
-from .proxy import EncodedRow, ProxyModel
+from .proxy import EncodedRow, ProxyModel, Skipped
 from .sketch import ALGORITHM, TensorSketch
 
 
 if TYPE_CHECKING:
     from datasets import Features
-
-logger = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
 """Padded tokens of one forward and backward pass. Part of the plan, not of the map: any value gives the same sketches
@@ -125,25 +122,23 @@ class GradientFeaturizer:
         out = self.featurize_rows(self.proxy.encode_rows(each))
         return {name: values[0] for name, values in out.items()} if single else out
 
-    def featurize_rows(self, rows: Sequence[EncodedRow | None]) -> dict[str, Any]:
-        """Featurize encoded rows; None stands for a skipped one. Returns the columns of a call."""
-        out: dict[str, Any] = {
-            "gradient": [None] * len(rows),
-            "gradient_norm": [None] * len(rows),
-            "loss": [None] * len(rows),
-            "num_tokens": [0] * len(rows),
-        }
-        if self._proxy_arguments["on_long"] == "truncate":
-            out["truncated"] = [bool(row and row.truncated) for row in rows]
-        kept = [i for i, row in enumerate(rows) if row is not None]
-        for batch in plan_batches([len(rows[i].input_ids) for i in kept], one_by_one=self.one_by_one):  # pyright: ignore
+    def featurize_rows(self, rows: Sequence[EncodedRow | Skipped]) -> dict[str, list[Any]]:
+        """Featurize encoded rows, in batches of like length. Returns the columns of a call, in the order given."""
+        results: list[dict[str, Any] | Skipped] = [row if isinstance(row, Skipped) else {} for row in rows]
+        kept = [i for i, row in enumerate(rows) if isinstance(row, EncodedRow)]
+        encoded = {i: rows[i] for i in kept}
+        for batch in plan_batches(
+            [len(encoded[i].input_ids) for i in kept], one_by_one=bool(kept) and self.one_by_one
+        ):
             indices = [kept[j] for j in batch]
-            for i, values in zip(indices, self._run([rows[i] for i in indices]), strict=True):  # pyright: ignore
-                for name, value in values.items():
-                    out[name][i] = value
-        return out
+            for i, result in zip(indices, self.featurize_batch([encoded[i] for i in indices]), strict=True):
+                results[i] = result
+        missing = {"gradient": None, "gradient_norm": None, "loss": None, "num_tokens": 0, "truncated": False}
+        names = list(missing)[: 5 if self._proxy_arguments["on_long"] == "truncate" else 4]
+        return {name: [(missing if isinstance(r, Skipped) else r)[name] for r in results] for name in names}
 
-    def _run(self, rows: Sequence[EncodedRow]) -> Iterator[dict[str, Any]]:
+    def featurize_batch(self, rows: Sequence[EncodedRow]) -> list[dict[str, Any] | Skipped]:
+        """Featurize rows in one forward and backward pass: the columns of each row, or why it was skipped."""
         batch = Batch.collate([r.input_ids for r in rows], [r.completion_mask for r in rows], self._engine_device)
         self._check_once(batch)
         accumulator = self.sketch.accumulator(len(rows))
@@ -151,12 +146,15 @@ class GradientFeaturizer:
         sketches = accumulator.result()
         norms = sketches.norm(dim=1)
         vectors = (sketches / norms.unsqueeze(1)).cpu().numpy()
-        counts = batch.supervised.sum(dim=1).tolist()
-        for row, vector, norm, loss, count in zip(rows, vectors, norms.tolist(), losses.tolist(), counts, strict=True):
-            if not np.isfinite(vector).all():  # a zero gradient divides to NaN
-                self.proxy.refuse(row, f"its gradient is {'zero' if norm == 0 else 'not finite'} (loss {loss})")
-                continue
-            yield {"gradient": vector, "gradient_norm": norm, "loss": loss, "num_tokens": count}
+        results: list[dict[str, Any] | Skipped] = []
+        for row, vector, norm, loss in zip(rows, vectors, norms.tolist(), losses.tolist(), strict=True):
+            if np.isfinite(vector).all():  # a zero gradient divides to NaN
+                values = {"gradient": vector, "gradient_norm": norm, "loss": loss, "num_tokens": row.num_tokens}
+                results.append(values | {"truncated": row.truncated})
+            else:
+                problem = "zero" if norm == 0 else "not finite"
+                results.append(self.proxy.refuse(row, f"its gradient is {problem} (loss {loss})"))
+        return results
 
     def _check_once(self, batch: Batch) -> None:
         """Compare two rows of the user's data with autograd before anything is computed (DESIGN 3)."""

@@ -28,6 +28,10 @@ ALGORITHM = "tensorsketch-1"
 """Name and version of the map. It is part of every feature_id; change it when any hash, sign or rule changes."""
 
 
+TOKENS_AT_A_TIME = 256
+"""Tokens sketched at a time, so that the buffers stay in the processor's cache. It changes the last bits only."""
+
+
 def random_words(seed: int, *key: str | int, count: int) -> np.ndarray:
     """Return `count` uint64 of the Philox stream keyed by `seed` and `key`, the same on every machine."""
     digest = hashlib.sha256("\0".join([ALGORITHM, str(seed), *map(str, key)]).encode()).digest()
@@ -88,9 +92,9 @@ class CountSketch:
         self.buckets, self.signs = self.buckets.to(device), self.signs.to(device)
         return self
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Sketch the last dimension: (..., size) of any float dtype to (..., dim) float32."""
-        out = x.new_zeros((*x.shape[:-1], self.dim), dtype=torch.float32)
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Sketch the last dimension: (..., size) of any float dtype to (..., dim) float32, added to `out` if given."""
+        out = x.new_zeros((*x.shape[:-1], self.dim), dtype=torch.float32) if out is None else out
         for start in range(0, self.size, self.dim):
             stop = min(start + self.dim, self.size)
             out.index_add_(-1, self.buckets[start:stop], x[..., start:stop] * self.signs[start:stop])
@@ -158,36 +162,35 @@ class SketchAccumulator:
 
     def __init__(self, sketch: TensorSketch, batch_size: int):
         self.sketch, self.batch_size = sketch, batch_size
-        shape = (batch_size, sketch.dim // 2 + 1)
-        self.spectrum = torch.zeros(shape, dtype=torch.complex64, device=sketch.device)
+        self.spectrum = torch.zeros(batch_size, sketch.dim // 2 + 1, dtype=torch.complex64, device=sketch.device)
         self.direct = torch.zeros(batch_size, sketch.dim, device=sketch.device)
-        # Groups of which some layers are still to come: their shared input, the summed output sketches, the count.
-        self.waiting: dict[str, tuple[Tensor, Tensor | None, Tensor, int]] = {}
+        # Output gradients of layers whose group is still incomplete.
+        self.waiting: dict[str, list[tuple[str, Tensor]]] = {}
 
     def add_linear(self, name: str, inputs: Tensor, deltas: Tensor, segments: Tensor | None) -> None:
         """Add a linear layer: inputs (..., in) and output gradients (..., out)."""
-        block = self.sketch.blocks[name]
-        rows = self.sketch.row_sketch[name](deltas)
-        if block.group in self.waiting:
-            _, _, others, count = self.waiting[block.group]
-            rows = others.add_(rows)
-        else:
-            count = 0
-        self.waiting[block.group] = (inputs, segments, rows, count + 1)
-        if count + 1 == self.sketch.group_sizes[block.group]:
-            self._flush(block.group)
-
-    def _flush(self, group: str) -> None:
-        inputs, segments, rows, _ = self.waiting.pop(group)
-        columns = self.sketch.column_sketch[group](inputs)
-        self._add_products(torch.fft.rfft(rows), torch.fft.rfft(columns), segments)
+        group = self.sketch.blocks[name].group
+        members = self.waiting.setdefault(group, [])
+        members.append((name, deltas.flatten(0, -2)))
+        if len(members) < self.sketch.group_sizes[group]:
+            return
+        del self.waiting[group]
+        inputs, columns = inputs.flatten(0, -2), self.sketch.column_sketch[group]
+        segments = self._by_row(len(inputs)) if segments is None else segments
+        for part in _slices(len(inputs)):
+            rows = None
+            for member, delta in members:
+                rows = self.sketch.row_sketch[member](delta[part], out=rows)
+            assert rows is not None
+            self._add_products(torch.fft.rfft(rows), torch.fft.rfft(columns(inputs[part])), segments[part])
 
     def add_embedding(self, name: str, ids: Tensor, deltas: Tensor) -> None:
         """Add an embedding: ids (batch, time) and gradients of the rows looked up (batch, time, features)."""
-        rows = self.sketch.row_sketch[name]
-        one_hot = self.sketch.phases[rows.buckets[ids]] * rows.signs[ids].unsqueeze(-1)
-        columns = self.sketch.column_sketch[self.sketch.blocks[name].group](deltas)
-        self._add_products(one_hot, torch.fft.rfft(columns), None)
+        rows, columns = self.sketch.row_sketch[name], self.sketch.column_sketch[self.sketch.blocks[name].group]
+        ids, deltas, segments = ids.flatten(), deltas.flatten(0, -2), self._by_row(ids.numel())
+        for part in _slices(len(ids)):
+            one_hot = self.sketch.phases[rows.buckets[ids[part]]] * rows.signs[ids[part]].unsqueeze(-1)
+            self._add_products(one_hot, torch.fft.rfft(columns(deltas[part])), segments[part])
 
     def add_vector(self, name: str, gradients: Tensor) -> None:
         """Add the gradients of a vector parameter, one row a sample: (batch, size)."""
@@ -198,29 +201,32 @@ class SketchAccumulator:
         block = self.sketch.blocks[name]
         if block.is_vector:
             return self.add_vector(name, gradient.reshape(1, -1))
-        columns = self.sketch.column_sketch[block.group]
-        matrix = gradient.reshape(block.rows, block.columns)
-        for start in range(0, block.columns, self.sketch.dim):
-            part = slice(start, start + self.sketch.dim)
+        rows, columns = self.sketch.row_sketch[name], self.sketch.column_sketch[block.group]
+        matrix, segments = gradient.reshape(block.rows, block.columns), self._by_row(block.columns)
+        for part in _slices(block.columns):
             one_hot = self.sketch.phases[columns.buckets[part]] * columns.signs[part].unsqueeze(-1)
-            rows = torch.fft.rfft(self.sketch.row_sketch[name](matrix[:, part].T))
-            self._add_products(rows.unsqueeze(0), one_hot.unsqueeze(0), None)
+            self._add_products(torch.fft.rfft(rows(matrix[:, part].T)), one_hot, segments[part])
 
-    def _add_products(self, rows: Tensor, columns: Tensor, segments: Tensor | None) -> None:
-        products = rows * columns
-        if segments is None:
-            self.spectrum += products.sum(dim=1)
-        else:
-            # A matrix product with the membership keeps the order of the sum fixed, which a scatter on a GPU does not.
-            member = torch.nn.functional.one_hot(segments, self.batch_size).T.float()
-            flat = torch.view_as_real(products.reshape(segments.numel(), -1)).flatten(1)
-            self.spectrum += torch.view_as_complex((member @ flat).unflatten(1, (-1, 2)))
+    def _by_row(self, tokens: int) -> Tensor:
+        """The sample of each token where all samples have the same number of them."""
+        samples = torch.arange(self.batch_size, device=self.sketch.device)
+        return samples.repeat_interleave(tokens // self.batch_size)
+
+    def _add_products(self, rows: Tensor, columns: Tensor, segments: Tensor) -> None:
+        # A matrix product with the membership keeps the order of the sum fixed, which a scatter on a GPU does not.
+        member = torch.nn.functional.one_hot(segments, self.batch_size).T.float()
+        products = member @ torch.view_as_real(rows.mul_(columns)).flatten(1)
+        self.spectrum += torch.view_as_complex(products.unflatten(1, (-1, 2)))
 
     def result(self) -> Tensor:
         """Return the sketches, (batch, dim) float32."""
-        for group in list(self.waiting):
-            self._flush(group)
+        assert not self.waiting, f"layers without their companions: {self.waiting}"
         return torch.fft.irfft(self.spectrum, n=self.sketch.dim) + self.direct
+
+
+def _slices(tokens: int) -> Iterator[slice]:
+    for start in range(0, tokens, TOKENS_AT_A_TIME):
+        yield slice(start, start + TOKENS_AT_A_TIME)
 
 
 def rademacher_columns(

@@ -1,0 +1,9 @@
+"""`python -m hf_prism`, and `accelerate launch -m hf_prism`: the same as the command `hf-prism`."""
+
+import sys
+
+from hf_prism.cli import main
+
+
+if __name__ == "__main__":
+    sys.exit(main())

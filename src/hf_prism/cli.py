@@ -1,0 +1,283 @@
+"""The command `hf-prism`: thin verbs, each one function call of the library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_prism.featurizer import GradientFeaturizer
+
+PAPER_PROXY = "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0, 2 for bad input, 1 for anything else."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"hf-prism {options.verb}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"hf-prism {options.verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 1
+    except (RuntimeError, OSError, MemoryError) as error:
+        print(f"hf-prism {options.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from hf_prism import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="hf-prism", description="Diversity of fine-tuning data in gradient space (arXiv 2505.20161)."
+    )
+    parser.add_argument("--version", action="version", version=f"hf-prism {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = _verb(
+        verbs, "score", score, "the G-Vendi of a dataset", "g_vendi(featurize(dataset, featurizer, directory))"
+    )
+    _add_data(verb)
+    _add_featurizer(verb)
+    verb.add_argument(
+        "--order", type=float, default=1.0, help="order q of the Vendi score: 0.5, 1, 2 or inf (default 1)"
+    )
+    verb.add_argument("--output", metavar="DIR", help="run directory; default: one in the Hugging Face cache")
+    _add_json(verb)
+
+    verb = _verb(
+        verbs, "featurize", featurize, "the gradient of every row", "featurize(dataset, featurizer, directory)"
+    )
+    _add_data(verb)
+    _add_featurizer(verb)
+    verb.add_argument("--output", metavar="DIR", required=True, help="run directory; resumed if it holds the same run")
+    _add_json(verb)
+
+    verb = _verb(
+        verbs, "doctor", doctor, "check a proxy, and how it reads your rows", "doctor.examine(featurizer, rows, print)"
+    )
+    verb.add_argument("--dataset", metavar="DATA", help="rows to check it on; default: built-in problems")
+    _add_rows(verb)
+    _add_featurizer(verb)
+
+    verb = _verb(verbs, "demo", demo, "score three small built-in datasets; needs no network", "")
+    verb.add_argument("--output", metavar="DIR", default="hf-prism-demo", help="where the picture goes")
+    verb.add_argument("--seed", type=int, default=0, help="seed of the problems and of the sketch (default 0)")
+    _add_json(verb)
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Any, summary: str, python: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.set_defaults(run=run)
+    if python:
+        parser.epilog = f"In Python: hf_prism.{python}"
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="Hub id, JSONL, Parquet or CSV file, or saved dataset folder")
+    _add_rows(parser)
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", help="which split; default: the only one, else train")
+    parser.add_argument(
+        "--column",
+        metavar="NAME=COLUMN",
+        action="append",
+        default=[],
+        help="read prompt, completion, messages, text or id from that column; may be repeated",
+    )
+    parser.add_argument("--prompt-template", metavar="TEXT", help="make the prompt from columns: 'Premise: {premise}'")
+    parser.add_argument("--completion-template", metavar="TEXT", help="make the completion from columns: '{label}'")
+    parser.add_argument("--max-samples", metavar="N", type=int, help="score a random subset of N rows, kept in order")
+
+
+def _add_featurizer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=PAPER_PROXY, help=f"proxy: Hub id, path, or 'embedded' (default {PAPER_PROXY})"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the proxy")
+    parser.add_argument("--dim", type=int, default=1024, help="length of the gradient vectors (default 1024)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sketch and of --max-samples (default 0)")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the proxy's forward")
+    parser.add_argument("--max-length", type=int, help="longest row in tokens (default: the proxy's limit)")
+    parser.add_argument("--on-long", default="error", choices=["error", "skip", "truncate"], help="rows over that")
+    parser.add_argument("--on-empty", default="error", choices=["error", "skip"], help="rows with nothing to learn")
+    parser.add_argument("--assistant-turns", default="last", choices=["last", "all"], help="which turns are learned")
+    parser.add_argument("--no-chat-template", action="store_true", help="concatenate prompt and completion")
+    parser.add_argument("--parameters", default="all", help="'all' or a regular expression over parameter names")
+    parser.add_argument("--device", help="torch device (default: cuda if there is one)")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code from the proxy's repository")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, the last line of standard output")
+
+
+def _column_mapping(pairs: Sequence[str]) -> dict[str, str | None]:
+    mapping: dict[str, str | None] = {}
+    for pair in pairs:
+        name, separator, column = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--column {pair!r} must be NAME=COLUMN, for example --column completion=solution.")
+        mapping[name] = column or None
+    return mapping
+
+
+def _featurizer(options: argparse.Namespace) -> GradientFeaturizer:
+    from hf_prism.featurizer import GradientFeaturizer
+
+    _quiet_libraries()
+    return GradientFeaturizer(
+        options.model,
+        revision=options.revision,
+        dim=options.dim,
+        seed=options.seed,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        column_mapping=_column_mapping(options.column),
+        prompt_template=options.prompt_template,
+        completion_template=options.completion_template,
+        chat_template=False if options.no_chat_template else None,
+        on_long=options.on_long,
+        on_empty=options.on_empty,
+        parameters=options.parameters,
+        device=options.device,
+        assistant_turns=options.assistant_turns,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _quiet_libraries() -> None:
+    """Keep the progress bars of libraries out of ours."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _dataset(options: argparse.Namespace, data: str) -> Dataset:
+    from hf_prism.rows import load_rows
+
+    _quiet_libraries()
+    return load_rows(data, split=options.split, max_samples=options.max_samples, seed=options.seed)
+
+
+def score(options: argparse.Namespace) -> int:
+    """Featurize if need be, score, draw, and keep `result.json` beside the features."""
+    from hf_prism import report, runner
+    from hf_prism.vendi import Covariance
+
+    if (Path(options.data) / "manifest.jsonl").exists():
+        features, directory, lines = runner.load_features(options.data), Path(options.data), []
+        feature_id = runner.feature_id_of(directory)
+    else:
+        dataset = _dataset(options, options.data)
+        featurizer = _featurizer(options)
+        done = runner.run(dataset, featurizer, options.output)
+        features, directory, feature_id = done.features, done.directory, done.feature_id
+        lines = _survey_lines(done, options.model)
+    covariance = Covariance(len(features[0]["gradient"]), feature_id=feature_id).update(features, ids=features["id"])
+    result = covariance.score(options.order)
+    runner.write_json(directory / "result.json", result.as_dict())
+    figure = report.score_figure({Path(options.data).name: (result, covariance.spectrum(), features)})
+    picture = report.save_figure(figure, directory / "score.png")
+    lines += [f"  files                       {directory / 'result.json'}, {picture.name}"]
+    _show(options, report.summary(result, lines=lines), result.as_dict())
+    return 0
+
+
+def _survey_lines(done: Any, model: str) -> list[str]:
+    found = done.survey
+    parts = [
+        f"{len(found.skipped):,} skipped" if found.skipped else "",
+        f"{len(found.truncated):,} truncated" if found.truncated else "",
+        f"{found.num_repeats:,} repeats" if found.num_repeats else "",
+    ]
+    told = ", ".join(part for part in parts if part) or "none skipped, truncated or repeated"
+    return [
+        f"  rows read                   {len(found.ids):,} ({told})",
+        f"  proxy                       {model}, feature_id {done.feature_id}",
+    ]
+
+
+def featurize(options: argparse.Namespace) -> int:
+    """Featurize into a run directory."""
+    from hf_prism import runner
+
+    dataset = _dataset(options, options.data)
+    done = runner.run(dataset, _featurizer(options), options.output)
+    text = "\n".join([f"{len(done.features):,} gradients in {done.directory}", *_survey_lines(done, options.model)])
+    result = {
+        "rows": len(done.features),
+        "skipped": len(done.survey.skipped),
+        "truncated": len(done.survey.truncated),
+        "repeats": done.survey.num_repeats,
+        "dim": options.dim,
+        "feature_id": done.feature_id,
+        "output": str(done.directory),
+    }
+    _show(options, text, result)
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine a proxy; exit status 1 where something is wrong."""
+    from hf_prism import doctor as checks
+    from hf_prism.tasks.procedural import generate
+
+    featurizer = _featurizer(options)
+    options.max_samples = options.max_samples or checks.NOISE_ROWS
+    rows = list(_dataset(options, options.dataset)) if options.dataset else generate(checks.NOISE_ROWS, seed=0)
+    problems = checks.examine(featurizer, [dict(row) for row in rows], print)
+    print("\n" + ("All is well." if not problems else "\n".join(f"PROBLEM: {problem}" for problem in problems)))
+    return 1 if problems else 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Score three procedural datasets of equal size with the embedded proxy."""
+    from hf_prism import report, runner
+    from hf_prism.demo import datasets_of_rising_diversity
+    from hf_prism.featurizer import GradientFeaturizer
+    from hf_prism.rows import load_rows
+    from hf_prism.vendi import Covariance
+
+    _quiet_libraries()
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    featurizer = GradientFeaturizer("embedded", seed=options.seed)
+    scores: dict[str, Any] = {}
+    for name, rows in datasets_of_rising_diversity(options.seed).items():
+        print(f"{name}: {len(rows)} rows, such as\n    {rows[0]['prompt']}\n    {rows[1]['prompt']}", file=sys.stderr)
+        features = runner.run(load_rows(rows), featurizer).features
+        covariance = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, ids=features["id"])
+        scores[name] = (covariance.score(), covariance.spectrum(), features)
+    picture = report.save_figure(report.score_figure(scores), output / "demo.png")
+    results = {name: result.as_dict() for name, (result, _, _) in scores.items()}
+    runner.write_json(output / "result.json", results)
+    width = max(map(len, scores))
+    table = [f"{'':{width}}  G-Vendi   95 % interval"]
+    for name, (result, _, _) in scores.items():
+        low, high = result.interval
+        table.append(f"{name:{width}}  {result.g_vendi:7.1f}   {low:.1f} to {high:.1f}")
+    note = f"\nEqual n, one proxy: these scores compare. Picture: {picture}"
+    _show(options, "\n".join(table) + note, results)
+    return 0
+
+
+def _show(options: argparse.Namespace, text: str, result: dict[str, Any]) -> None:
+    print(text, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(result))
