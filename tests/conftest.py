@@ -1,0 +1,13 @@
+"""Settings that hold for every test: one thread, no Hub."""
+
+from __future__ import annotations
+
+import os
+
+
+# Read when the libraries are imported, so set before any test module imports them. A test that wants a Hub starts a
+# subprocess with an environment of its own.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,178 @@
+"""The featurizer gives the same vectors through every door, and `datasets` caches it correctly."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from helpers import CHATML, save_tiny_model, tiny_tokenizer
+
+from hf_prism import GradientFeaturizer
+from hf_prism.featurizer import BATCH_TOKENS, plan_batches
+from hf_prism.gradients import Batch, autograd_gradients
+
+
+ROWS = [
+    {
+        "prompt": f"How many clips did Natalia sell in May? {'She sold half as many. ' * (i % 4)}{i}",
+        "completion": f"{i} clips" * (1 + i % 3),
+    }
+    for i in range(12)
+]
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("proxy")
+    save_tiny_model(path, "qwen2", tokenizer=tiny_tokenizer(chat_template=CHATML))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def featurizer(proxy) -> GradientFeaturizer:
+    return GradientFeaturizer(proxy, dim=64)
+
+
+@pytest.fixture(scope="module")
+def expected(featurizer) -> np.ndarray:
+    """Unit vectors from plain autograd, one row at a time, through the map applied to the whole gradient."""
+    rows = featurizer.proxy.encode_rows(ROWS)
+    batch = Batch.collate([r.input_ids for r in rows], [r.completion_mask for r in rows])
+    engine = featurizer.engine
+    vectors = [featurizer.sketch.apply(g) for _, g in autograd_gradients(engine.model, batch, engine.structure)]
+    return torch.nn.functional.normalize(torch.stack(vectors), dim=1).numpy()
+
+
+def assert_same(got, expected):
+    np.testing.assert_allclose(np.asarray(got, dtype=np.float64), expected, rtol=0, atol=1e-5)
+
+
+def test_every_way_in_gives_the_autograd_vectors(featurizer, expected):
+    plain = datasets.Dataset.from_list(ROWS)
+    assert_same(featurizer({name: [row[name] for row in ROWS] for name in ROWS[0]})["gradient"], expected)
+    assert_same([featurizer(row)["gradient"] for row in ROWS[:2]], expected[:2])
+    assert_same(plain.map(featurizer)["gradient"], expected)
+    assert_same(plain.map(featurizer, batched=True, batch_size=5)["gradient"], expected)
+    streamed = plain.to_iterable_dataset().map(featurizer, batched=True, batch_size=5)
+    assert_same([row["gradient"] for row in streamed], expected)
+    assert_same([row["gradient"] for row in plain.to_iterable_dataset().map(featurizer)], expected)
+
+
+def test_columns_are_unit_vectors_with_the_norm_loss_and_count_of_autograd(featurizer):
+    out = featurizer(ROWS[3])
+    assert list(out) == ["gradient", "gradient_norm", "loss", "num_tokens"]
+    assert out["gradient"].dtype == np.float32 and out["gradient"].shape == (64,)
+    assert np.linalg.norm(out["gradient"].astype(float)) == pytest.approx(1, abs=1e-6)
+    encoded = featurizer.proxy.encode(ROWS[3])
+    batch = Batch.collate([encoded.input_ids], [encoded.completion_mask])
+    ((loss, gradient),) = autograd_gradients(featurizer.engine.model, batch, featurizer.engine.structure)
+    assert out["loss"] == pytest.approx(loss, rel=1e-5)
+    assert out["gradient_norm"] == pytest.approx(featurizer.sketch.apply(gradient).norm().item(), rel=1e-4)
+    assert out["num_tokens"] == sum(encoded.completion_mask[1:])
+
+
+def test_features_describe_what_map_writes(featurizer):
+    plain = datasets.Dataset.from_list(ROWS)
+    mapped = plain.map(featurizer, batched=True, features=datasets.Features({**plain.features, **featurizer.features}))
+    assert mapped.features["gradient"] == datasets.List(datasets.Value("float32"), length=64)
+
+
+def test_two_worker_processes_give_the_same_vectors(proxy, featurizer, expected):
+    featurizer(ROWS[0])  # the parent has used its threads: a worker that inherits them must not hang
+    plain = datasets.Dataset.from_list(ROWS)
+    assert_same(plain.map(featurizer, batched=True, num_proc=2, with_rank=True)["gradient"], expected)
+
+
+MAP_SCRIPT = """
+import datasets, hf_prism.featurizer as module, json, sys
+calls = []
+original = module.GradientFeaturizer.featurize_rows
+module.GradientFeaturizer.featurize_rows = lambda self, rows: (calls.append(len(rows)), original(self, rows))[1]
+ds = datasets.load_from_disk(sys.argv[1])
+ds.map(module.GradientFeaturizer(**json.loads(sys.argv[2])), batched=True)
+print(sum(calls))
+"""
+
+
+def test_a_second_process_hits_the_cache_and_any_change_of_the_numbers_misses_it(proxy, tmp_path):
+    data = tmp_path / "data"
+    datasets.Dataset.from_list(ROWS[:3]).save_to_disk(data)
+
+    def computed(**options) -> int:
+        arguments = [sys.executable, "-c", MAP_SCRIPT, str(data), json.dumps({"model": proxy, "dim": 64, **options})]
+        return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+
+    assert computed() == 3
+    assert computed() == 0
+    assert computed(seed=1) == 3
+    assert computed(chat_template=CHATML.replace("<|im_end|>\n", "<|im_end|>")) == 3
+    save_tiny_model(tmp_path / "other", "qwen2", tokenizer=tiny_tokenizer(chat_template=CHATML), seed=1)
+    assert computed(model=str(tmp_path / "other")) == 3
+
+
+def test_pickle_carries_the_configuration_and_not_the_model(featurizer):
+    featurizer(ROWS[0])
+    state = pickle.dumps(featurizer)
+    assert len(state) < 5000
+    copy = pickle.loads(state)
+    assert copy.identity == featurizer.identity and "proxy" not in vars(copy)
+    assert copy.feature_id == featurizer.feature_id
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"dim": 128}, {"dtype": "bfloat16"}, {"parameters": "layers"}, {"max_length": 100}]
+)
+def test_feature_id_changes_with_everything_that_changes_the_numbers(proxy, featurizer, change):
+    assert GradientFeaturizer(proxy, **{"dim": 64, **change}).feature_id != featurizer.feature_id
+
+
+def test_feature_id_does_not_change_with_what_leaves_the_numbers_alone(proxy, featurizer, tmp_path):
+    save_tiny_model(tmp_path, "qwen2", tokenizer=tiny_tokenizer(chat_template=CHATML))
+    moved = GradientFeaturizer(str(tmp_path), dim=64, device="cpu", column_mapping={"prompt": "question"})
+    assert moved.feature_id == featurizer.feature_id
+
+
+def test_skipped_and_truncated_rows_stay_in_place_and_are_flagged(proxy):
+    rows = [ROWS[0], {"prompt": "x", "completion": ""}, {"prompt": "x", "completion": "clips " * 200}]
+    featurizer = GradientFeaturizer(proxy, dim=64, max_length=100, on_long="truncate", on_empty="skip")
+    out = datasets.Dataset.from_list(rows).map(featurizer, batched=True)
+    assert out["num_tokens"][1] == 0 and out["gradient"][1] is None
+    assert out["truncated"] == [False, False, True]
+    assert_same(out["gradient"][0], GradientFeaturizer(proxy, dim=64)(ROWS[0])["gradient"])
+
+
+def test_zero_and_non_finite_gradients_follow_the_policy(proxy, monkeypatch):
+    skipping = GradientFeaturizer(proxy, dim=64, on_empty="skip")
+    skipping(ROWS[0])
+    for parameter in skipping.engine.model.parameters():
+        parameter.data.zero_()  # every gradient vanishes but the head's; then it too
+    monkeypatch.setattr(skipping, "_checked", True)
+    zero = skipping(ROWS[:2][0])
+    assert zero["gradient"] is None and zero["num_tokens"] == 0
+    strict = GradientFeaturizer(proxy, dim=64)
+    strict(ROWS[0])
+    next(strict.engine.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="row 0.*not finite"):
+        strict(ROWS[0])
+
+
+def test_self_check_stops_before_anything_is_computed(proxy):
+    featurizer = GradientFeaturizer(proxy, dim=64)
+    original = featurizer.proxy.model.loss_function
+    featurizer.proxy.model.loss_function = lambda logits, labels, **kwargs: original(2 * logits, labels, **kwargs)
+    with pytest.raises(RuntimeError, match="differ from autograd.*doctor"):
+        featurizer(ROWS[0])
+
+
+def test_batches_hold_like_lengths_within_the_budget_and_every_row_once():
+    lengths = np.random.default_rng(0).integers(1, 3000, 500).tolist()
+    batches = plan_batches(lengths)
+    assert sorted(i for batch in batches for i in batch) == list(range(500))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= BATCH_TOKENS for batch in batches)
+    padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+    assert plan_batches(lengths, one_by_one=True) == [[i] for i in sorted(range(500), key=lambda i: (-lengths[i], i))]
