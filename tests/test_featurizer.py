@@ -176,3 +176,24 @@ def test_batches_hold_like_lengths_within_the_budget_and_every_row_once():
     padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
     assert plan_batches(lengths, one_by_one=True) == [[i] for i in sorted(range(500), key=lambda i: (-lengths[i], i))]
+
+
+def test_lora_adapter_folder_is_put_onto_its_base_and_differentiated_by_name(proxy, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(proxy)
+    torch.manual_seed(0)
+    tuned = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    tuned.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="LoRA adapter.*parameters='lora'"):
+        GradientFeaturizer(str(tmp_path), dim=64)(ROWS[0])
+    featurizer = GradientFeaturizer(str(tmp_path), dim=64, parameters="lora")
+    assert featurizer.identity["proxy.adapter"] and featurizer.identity["proxy.content"]
+    got = featurizer(ROWS[0])
+    encoded = featurizer.proxy.encode(ROWS[0])
+    labels = torch.tensor(
+        [[i if m else -100 for i, m in zip(encoded.input_ids, encoded.completion_mask, strict=True)]]
+    )
+    loss = tuned(input_ids=torch.tensor([encoded.input_ids]), labels=labels).loss
+    assert got["loss"] == pytest.approx(loss.item(), rel=1e-5)

@@ -1,3 +1,46 @@
-"""Gradient-space diversity for fine-tuning data (arXiv 2505.20161)."""
+"""Gradient-space diversity for fine-tuning data (arXiv 2505.20161).
+
+Importing the package is cheap (no torch, no datasets) and makes `evaluate.load("g_vendi")` work, see `registration`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hf_prism import registration
+
+
+if TYPE_CHECKING:
+    from hf_prism.featurizer import GradientFeaturizer as GradientFeaturizer
+    from hf_prism.proxy import ProxyModel as ProxyModel
+    from hf_prism.runner import featurize as featurize
+    from hf_prism.vendi import Covariance as Covariance
+    from hf_prism.vendi import g_vendi as g_vendi
 
 __version__ = "0.1.0"
+
+_HOMES = {  # public name -> the module it lives in, imported on first use
+    "Covariance": "vendi",
+    "GradientFeaturizer": "featurizer",
+    "ProxyModel": "proxy",
+    "featurize": "runner",
+    "g_vendi": "vendi",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hf_prism' has no attribute {name!r}; it has {', '.join(_HOMES)}")
+    globals()[name] = value = getattr(import_module(f"hf_prism.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+try:
+    registration.register()
+except OSError:
+    # A read-only or full home must not break the import. Then evaluate cannot keep its modules there either and names
+    # the folder; `hf_prism.registration.register()` shows this error.
+    pass

@@ -9,11 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from transformers import PretrainedConfig
+from safetensors.torch import load_file
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json added_tokens.json vocab.json merges.txt "
     "vocab.txt spiece.model sentencepiece.bpe.model chat_template.jinja chat_template.json"
@@ -44,6 +45,31 @@ def _near_names(path: Path) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
+def adapter_base(folder: Path | None) -> str | None:
+    """The base model that a folder's LoRA adapter was trained on, or None where the folder holds a whole model."""
+    if folder is None or (folder / "config.json").exists() or not (folder / "adapter_config.json").exists():
+        return None
+    return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+
+
+def attach_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Put an adapter onto its base model, and make sure that every one of its weights arrived.
+
+    Raises:
+        ValueError: peft is not installed, or a weight found no place.
+    """
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{folder} holds a LoRA adapter, which needs peft: pip install 'hf-prism[peft]'") from error
+    model.load_adapter(str(folder))
+    loaded = dict(model.named_parameters())
+    for key, tensor in load_file(folder / "adapter_model.safetensors").items():
+        name = key.removeprefix("base_model.model.").removesuffix(".weight") + ".default.weight"
+        if name not in loaded or not loaded[name].detach().cpu().equal(tensor.to(loaded[name].dtype)):
+            raise ValueError(f"the adapter weight {key} of {folder} found no place in {type(model).__name__}")
+
+
 def resolve_commit(model: str, revision: str | None) -> str:
     """The commit that a Hub id's branch, tag or commit stands for now (offline: that the cache knows)."""
     return Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
@@ -58,8 +84,6 @@ def load_problem(name: str, folder: Path | None, what: str, error: Exception) ->
             f"the {what} of {name} could not be loaded. It is no folder here{_near_names(Path(name))}; if it is a Hub id, check "
             f"its spelling, the network and your access ({type(error).__name__}: {reason})"
         )
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        return f"{name} holds only an adapter; merge it into its base model (merge_and_unload) and save that"
     held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:12]) or "nothing"
     return f"the {what} of {name} could not be loaded; the folder holds: {held} ({type(error).__name__}: {reason})"
 
@@ -89,7 +113,13 @@ def _is_causal(architecture: str, causal: set[str]) -> bool:
 
 def content_hash(folder: Path) -> str:
     """sha256 over the files that decide what the model computes: configuration, tokenizer, weights, code."""
-    names = ["config.json", *TOKENIZER_FILES, *(path.name for path in folder.glob("*.py"))]
+    names = [
+        "config.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        *TOKENIZER_FILES,
+        *(path.name for path in folder.glob("*.py")),
+    ]
     weights = next((name for name in WEIGHTS if (folder / name).exists()), None)
     if weights:
         names.append(weights)

@@ -135,6 +135,11 @@ def _column_mapping(pairs: Sequence[str]) -> dict[str, str | None]:
     return mapping
 
 
+def _with_newlines(template: str | None) -> str | None:
+    """A backslash and an n, as typed between a shell's quotes, is a line break."""
+    return template.replace("\\n", "\n") if template else template
+
+
 def _featurizer(options: argparse.Namespace) -> GradientFeaturizer:
     from hf_prism.featurizer import GradientFeaturizer
 
@@ -147,8 +152,8 @@ def _featurizer(options: argparse.Namespace) -> GradientFeaturizer:
         dtype=options.dtype,
         max_length=options.max_length,
         column_mapping=_column_mapping(options.column),
-        prompt_template=options.prompt_template,
-        completion_template=options.completion_template,
+        prompt_template=_with_newlines(options.prompt_template),
+        completion_template=_with_newlines(options.completion_template),
         chat_template=False if options.no_chat_template else None,
         on_long=options.on_long,
         on_empty=options.on_empty,

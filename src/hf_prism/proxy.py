@@ -17,7 +17,15 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from . import rendering
-from .checkpoint import check_causal, content_hash, load_problem, local_folder, resolve_commit
+from .checkpoint import (
+    adapter_base,
+    attach_adapter,
+    check_causal,
+    content_hash,
+    load_problem,
+    local_folder,
+    resolve_commit,
+)
 from .rendering import Renderer, Rendering, Tokens
 from .samples import RowError, RowFormat
 
@@ -67,7 +75,8 @@ class ProxyModel:
     """A causal language model whose gradients describe the data (Prismatic Synthesis, section 3).
 
     Args:
-        model: a Hub id, a folder, or ``"embedded"`` for the small proxy that ships with the package.
+        model: a Hub id, a folder, or ``"embedded"`` for the small proxy that ships with the package. A folder may hold
+            a LoRA adapter, which is put onto its base model.
         revision: branch, tag or commit of a Hub id; resolved to the commit once, and everything is read from there.
         dtype: of the forward pass, ``"float32"`` or ``"bfloat16"``.
         max_length: the most tokens of a row; by default the proxy's own limit.
@@ -118,7 +127,10 @@ class ProxyModel:
         self._device = device
 
         self.name = str(model)
-        self.folder = local_folder(self.name)
+        self.folder, self.adapter = local_folder(self.name), None
+        if base := adapter_base(self.folder):
+            self.name, self.adapter = base, self.folder
+            self.folder = local_folder(base)
         if self.folder and revision:
             raise ValueError(f"revision={revision!r} needs a Hub id, but {self.name} is a local folder")
         self.revision = None if self.folder else self._try("configuration", resolve_commit, self.name, revision)
@@ -172,6 +184,8 @@ class ProxyModel:
                 f"the weights of {self.name} do not fit its configuration, a part would be random or unused: {wrong}. "
                 "Is the checkpoint complete, and of a causal language model?"
             )
+        if self.adapter:
+            attach_adapter(model, self.adapter)
         model.config.use_cache = False
         return model.requires_grad_(False).eval().to(self.device)
 
@@ -216,9 +230,8 @@ class ProxyModel:
             "model": "local" if self.folder else self.name,
             "revision": self.revision,
             "content": content_hash(self.folder) if self.folder else None,
-            "tokenizer": _digest(
-                json.dumps(self.tokenizer(PROBE, add_special_tokens=False, verbose=False)["input_ids"])
-            ),
+            "adapter": content_hash(self.adapter) if self.adapter else None,
+            "tokenizer": _digest(json.dumps(self._probe_ids)),
             "dtype": self.dtype,
             "attention": self.attention,
             "rendering": f"{'plain' if template is None else 'chat'}-{rendering.VERSION}",
