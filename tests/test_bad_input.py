@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import save_tiny_model, tiny_config, tiny_tokenizer
 from transformers import AutoConfig
@@ -15,6 +16,7 @@ from transformers import AutoConfig
 from hf_prism.proxy import EncodedRow, ProxyModel
 from hf_prism.rows import load_rows, row_ids
 from hf_prism.samples import RowError, RowFormat
+from hf_prism.vendi import Covariance, g_vendi
 
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -283,3 +285,47 @@ def test_a_tokenizer_without_chat_template_concatenates(tmp_path):
 def assert_says(error, said):
     message = str(error.value)
     assert not [words for words in said if words not in message], message
+
+
+def merged(first: Covariance, second: Covariance) -> Covariance:
+    return first.update(np.eye(first.dim)).merge(second.update(np.eye(second.dim)))
+
+
+# What is wrong with the vectors, what is done with them, and what the message says.
+BAD_VECTORS = [
+    ("NaN", lambda: g_vendi([[1.0, 0.0], [float("nan"), 1.0]]), ["row 1", "NaN"]),
+    ("infinity", lambda: g_vendi([[1.0, 0.0], [float("inf"), 1.0]], ids=["a", "b"]), ["row 1", "'b'", "infinity"]),
+    ("zero", lambda: g_vendi([[1.0, 0.0], [0.0, 0.0]], ids=["a", "b"]), ["row 1", "'b'", "zero"]),
+    ("ragged", lambda: g_vendi([[1.0, 0.0], [1.0]]), ["row 1"]),
+    ("none", lambda: g_vendi(np.zeros((0, 4))), ["at least one row"]),
+    ("repeated ids", lambda: g_vendi(np.eye(2), ids=["a", "a"]), ["'a'"]),
+    ("order", lambda: g_vendi(np.eye(2), order=0), ["order 0"]),
+    ("width", lambda: Covariance(3).update(np.eye(2)), ["2 numbers", "3"]),
+    ("other width", lambda: merged(Covariance(2), Covariance(4)), ["2", "4"]),
+    (
+        "other feature_id",
+        lambda: merged(Covariance(4, feature_id="a1"), Covariance(4, feature_id="b2")),
+        ["feature_id", "'a1'", "'b2'"],
+    ),
+]
+
+
+@pytest.mark.parametrize("act, said", [c[1:] for c in BAD_VECTORS], ids=[c[0] for c in BAD_VECTORS])
+def test_bad_vectors(act, said):
+    with pytest.raises(ValueError) as error:
+        act()
+    assert_says(error, said)
+
+
+def test_one_row_scores_one_with_a_note():
+    score = g_vendi([[3.0, 4.0]])
+    assert score.g_vendi == 1.0 and score.interval is None
+    assert any("one row" in note for note in score.notes)
+
+
+def test_a_tokenizer_without_chat_template_concatenates_and_ends_in_eos(tmp_path):
+    proxy = ProxyModel(save_tiny_model(tmp_path, tokenizer=tiny_tokenizer(chat_template=None)))
+    encoded = proxy.encode({"prompt": "clips ", "completion": "in May"})
+    assert isinstance(encoded, EncodedRow)
+    assert proxy.tokenizer.decode(encoded.input_ids) == "clips in May" + str(proxy.tokenizer.eos_token)
+    assert proxy.identity["rendering"].startswith("plain")
