@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hf_prism.debiasing import debiased_vendi, fold_noise
+from hf_prism.debiasing import debiased_vendi, fold_noise, score_noise
 
 
 def exact_rows(kind: str, n: int) -> np.ndarray:
@@ -82,6 +82,26 @@ def test_fold_noise_is_the_error_of_cosines(kind, repeated):
     errors = (unit @ unit.T - rows @ rows.T)[~np.eye(150, dtype=bool)]
     assert fold_noise(sketch) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.06)
     assert fold_noise(sketch) == pytest.approx(math.sqrt(repeated / dim), rel=0.06)
+
+
+@pytest.mark.parametrize("common", [0.0, 2.0])
+@pytest.mark.parametrize("order", [1.0, 2.0])
+def test_score_noise_is_the_spread_over_sketches(common, order):
+    """With a direction that all rows share one sketch moves the score by percents, without one by less."""
+    rows = exact_rows("power law", 120)
+    rows[:, 0] += common * np.linalg.norm(rows, axis=1)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    sketches = [dense_sketch(rows, 256, seed) for seed in range(40)]
+    spread = np.std([math.log(score_of(sketch, order)) for sketch in sketches])
+    measured = np.mean([score_noise(sketch, order) for sketch in sketches])
+    assert measured == pytest.approx(spread, rel=0.35 if common else 0.6)
+    assert (measured > 0.012) == (spread > 0.02) == (common > 0)
+
+
+@pytest.mark.parametrize("rows", [np.ones((1, 8)), np.ones((3, 12))])
+def test_score_noise_names_shapes_it_cannot_use(rows):
+    with pytest.raises(ValueError, match="multiple of 8"):
+        score_noise(rows)
 
 
 @pytest.mark.parametrize("rows", [np.ones((1, 4)), np.ones((3, 5))])

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import numpy as np
@@ -60,6 +61,93 @@ def test_every_way_in_gives_the_autograd_vectors(featurizer, expected):
     streamed = plain.to_iterable_dataset().map(featurizer, batched=True, batch_size=5)
     assert_same([row["gradient"] for row in streamed], expected)
     assert_same([row["gradient"] for row in plain.to_iterable_dataset().map(featurizer)], expected)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("batched", [False, True], ids=["rows", "batches"])
+def test_formatted_data_sets_give_the_same_vectors(featurizer, expected, kind, batched):
+    conversations = [
+        {"messages": [{"role": role, "content": row[name]} for role, name in (("user", "prompt"), ("assistant", "completion"))]}
+        for row in ROWS[:3]
+    ]  # fmt: skip
+    for rows in (ROWS[:3], conversations):
+        mapped = datasets.Dataset.from_list(rows).with_format(kind).map(featurizer, batched=batched)
+        assert_same(mapped.with_format(None)["gradient"], expected[:3])
+
+
+def test_batches_are_told_from_rows_whatever_the_other_columns_hold(featurizer, expected):
+    others = [{**row, "meta": {"source": "x"}, "tags": ["a", "b"]} for row in ROWS]
+    table = datasets.Dataset.from_list(others)
+    streamed = table.to_iterable_dataset()
+    assert_same([row["gradient"] for row in streamed.map(featurizer, batched=True, batch_size=5)], expected)
+    assert_same([row["gradient"] for row in streamed.map(featurizer)], expected)
+    assert_same(featurizer(table[:])["gradient"], expected)
+    assert_same(featurizer({name: table[name] for name in table.column_names})["gradient"], expected)
+    assert_same(featurizer(table[1])["gradient"], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (ROWS, "list is neither a row nor a batch"),
+        ("a prompt", "str is neither a row nor a batch.*input_columns"),
+        ({"prompt": ["a", "b"], "completion": ["c"]}, "different numbers of rows.*'prompt': 2, 'completion': 1"),
+        ({"messages": [], "tags": ["x"]}, "different numbers of rows"),
+        ({}, "columns found: none"),
+    ],
+)
+def test_what_is_no_row_and_no_batch_is_refused(featurizer, rows, said):
+    with pytest.raises(ValueError, match=said):
+        featurizer(rows)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"dim": 6}, "dim=6.*multiple of 4"),
+        ({"dim": 64.0}, "dim=64.0 must be a whole number"),
+        ({"seed": "0"}, "seed='0' must be a whole number"),
+        ({"seed": None}, "seed=None must be a whole number"),
+        ({"parameters": "("}, "not a regular expression"),
+        ({"device": "gpu"}, "device='gpu' is no torch device"),
+    ],
+)
+def test_impossible_options_are_refused_before_the_model_is_loaded(proxy, option, said):
+    with pytest.raises(ValueError, match=said):
+        GradientFeaturizer(proxy, **{"dim": 64, **option})
+
+
+def test_a_device_that_is_not_there_is_refused(proxy, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device='cuda:1': torch sees no CUDA device"):
+        GradientFeaturizer(proxy, dim=64, device="cuda:1")(ROWS[0])
+
+
+def test_nothing_asks_for_cuda_before_the_model_is_needed(proxy, monkeypatch):
+    """Asking in a parent process makes CUDA unusable in the workers that it forks."""
+    monkeypatch.setattr(torch.cuda, "is_available", None)
+    featurizer = GradientFeaturizer(proxy, dim=64)
+    featurizer.proxy.encode_rows(ROWS)
+    assert pickle.loads(pickle.dumps(featurizer)).identity == featurizer.identity
+
+
+def test_threads_take_turns(proxy, expected):
+    shared = GradientFeaturizer(proxy, dim=64)
+    with ThreadPoolExecutor(3) as pool:
+        assert_same([row["gradient"] for row in pool.map(shared, ROWS)], expected)
+
+
+def test_self_check_never_runs_plain_autograd_on_a_long_row(proxy, monkeypatch):
+    lengths = []
+
+    def reference(model, batch, *args):
+        lengths.extend(batch.lengths)
+        return autograd_gradients(model, batch, *args)
+
+    monkeypatch.setattr("hf_prism.gradients.autograd_gradients", reference)
+    monkeypatch.setattr("hf_prism.featurizer.CHECK_TOKENS", 16)
+    GradientFeaturizer(proxy, dim=64)({"prompt": ["clips " * 60], "completion": ["clips " * 60]})
+    assert lengths == [16]
 
 
 def test_columns_are_unit_vectors_with_the_norm_loss_and_count_of_autograd(featurizer):

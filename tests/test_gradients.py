@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import transformers as tf
 from architectures import CONFIGS, VOCABULARY, build
+from transformers.modeling_outputs import CausalLMOutput
 
 from hf_prism.gradients import Batch, PerExampleGradients, autograd_gradients, self_check
 from hf_prism.sketch import Block, TensorSketch
@@ -91,6 +93,36 @@ def test_lora_gradients_equal_autograd_when_asked_for_by_name(tmp_path):
         PerExampleGradients(model)
     engine = PerExampleGradients(model, parameters="lora")
     assert {block.name.split(".lora_")[1][0] for block in engine.structure.blocks} == {"A", "B"}
+    assert not engine.structure.by_autograd
+    assert_equals_autograd(engine, Batch.collate(*rows()))
+
+
+def test_dora_is_left_to_autograd():
+    peft = pytest.importorskip("peft")
+    model = build("qwen2-tied")
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], use_dora=True))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    assert_equals_autograd(PerExampleGradients(model, parameters="lora"), Batch.collate(*rows()))
+
+
+def test_a_model_of_ones_own_needs_neither_position_ids_nor_a_plain_head():
+    class Backbone(tf.Qwen2Model):
+        def forward(self, input_ids, use_cache=None):
+            return super().forward(input_ids=input_ids, use_cache=use_cache)
+
+    class Own(tf.Qwen2ForCausalLM):
+        def forward(self, input_ids, labels=None, use_cache=None):
+            logits = self.lm_head(self.model(input_ids, use_cache=use_cache).last_hidden_state)
+            loss = None if labels is None else self.loss_function(logits=logits, labels=labels, vocab_size=VOCABULARY)
+            return CausalLMOutput(loss=loss, logits=logits)
+
+    model = build("qwen2-untied")
+    model.__class__, model.model.__class__ = Own, Backbone
+    model.lm_head = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, VOCABULARY))
+    engine = PerExampleGradients(model.eval())
     assert not engine.structure.by_autograd
     assert_equals_autograd(engine, Batch.collate(*rows()))
 
@@ -197,6 +229,13 @@ def test_self_check_passes_on_a_right_loss_and_fails_on_a_wrong_one():
     assert not self_check(engine, sketch, batch).passed
 
 
+def test_self_check_fails_on_streamed_gradients_that_are_not_numbers(monkeypatch):
+    engine = PerExampleGradients(build("qwen2-tied"))
+    sketch = TensorSketch(engine.structure.blocks, 256, seed=0)
+    monkeypatch.setattr("hf_prism.gradients.norm_response", lambda module, x, weight: x * float("nan"))
+    assert not self_check(engine, sketch, Batch.collate(*rows())).passed
+
+
 def test_rows_without_a_supervised_token_are_refused():
     engine = PerExampleGradients(build("qwen2-tied"))
     batch = Batch.collate([[1, 2, 3], [4, 5, 6]], [[False, True, True], [True, False, False]])
@@ -204,7 +243,14 @@ def test_rows_without_a_supervised_token_are_refused():
         engine(batch, Materialised(2, engine.structure.blocks))
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("no_such", "matches no parameter"), ("(", "not a regular expr")])
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("no_such", "matches no parameter"),
+        ("lm_head", "lm_head.weight is tied to a parameter that comes first"),
+        ("(", "not a regular expr"),
+    ],
+)
 def test_parameter_choices_that_select_nothing_are_refused(pattern, message):
     with pytest.raises(ValueError, match=message):
         PerExampleGradients(build("qwen2-tied"), parameters=pattern)

@@ -116,12 +116,45 @@ def test_a_torn_manifest_line_spoils_no_other(proxy, tmp_path, small_chunks):
         (ROWS, {"seed": 1}, "seed: 0 there, 1 now"),
         (ROWS[:-1], {}, "rows: 20 there, 19 now"),
         (ROWS[::-1], {}, "dataset"),
+        ([*ROWS[:-1], {**ROWS[-1], "completion": "91 clips"}], {}, "dataset"),  # an edit of the same length and id
     ],
 )
 def test_another_run_in_the_directory_is_refused_and_what_differs_is_named(proxy, tmp_path, rows, options, field):
     run(proxy, tmp_path)
     with pytest.raises(ValueError, match=f"holds another run.*{field}"):
         run(proxy, tmp_path, rows, **options)
+
+
+def test_a_tilde_is_the_home_directory(proxy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(proxy, "~/run")[:] == load_features("~/run")[:]
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_that_cannot_begin_says_why(proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_prism.proxy.ProxyModel.model", None)
+    empty = [{"prompt": "x", "completion": ""}] * 2
+    with pytest.raises(ValueError, match="All 2 rows are skipped.*row 0.*completion is empty"):
+        run(proxy, tmp_path / "empty", empty, on_empty="skip")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="a file is in the way"):
+        run(proxy, tmp_path / "file")
+    (tmp_path / "config.json").write_text('{"vers')
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        run(proxy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        (datasets.Dataset.from_list(ROWS).select([]), "holds no rows"),
+        (datasets.Dataset.from_list(ROWS).to_iterable_dataset(), "cannot read rows from a IterableDataset"),
+        (datasets.DatasetDict(a=datasets.Dataset.from_list(ROWS), b=datasets.Dataset.from_list(ROWS)), "one of: a, b"),
+    ],
+)
+def test_what_is_no_data_set_of_rows_is_refused(proxy, tmp_path, dataset, said):
+    with pytest.raises(ValueError, match=said):
+        featurize(dataset, GradientFeaturizer(proxy, dim=64), tmp_path / "run", progress=False)
 
 
 def test_skipped_rows_are_left_out_and_logged_with_the_reason(proxy, tmp_path):

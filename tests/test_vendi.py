@@ -33,9 +33,15 @@ def random_rows(n: int, dim: int, seed: int = 0) -> np.ndarray:
     return rng.standard_normal((n, dim)) / np.arange(1, dim + 1) ** 0.5 * np.exp(rng.standard_normal((n, 1)))
 
 
+@pytest.fixture
+def few_rows_kept(monkeypatch):
+    """Condenses already beyond 1,000 rows."""
+    monkeypatch.setattr("hf_prism.vendi.KEEP_ROWS", 1000)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("n, dim", [(7, 12), (12, 7), (1500, 6)])
-def test_closed_forms_hold_at_every_order(order, n, dim):
+def test_closed_forms_hold_at_every_order(order, n, dim, few_rows_kept):
     pair = np.zeros((2 * n, dim))
     pair[:n, 0], pair[n:, 1] = 3.0, 0.5
     assert g_vendi(np.ones((n, dim)), order=order).g_vendi == pytest.approx(1, abs=1e-9)
@@ -46,7 +52,7 @@ def test_closed_forms_hold_at_every_order(order, n, dim):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("n, dim", [(30, 50), (50, 30), (1100, 20)])
-def test_score_equals_an_independent_decomposition(order, n, dim):
+def test_score_equals_an_independent_decomposition(order, n, dim, few_rows_kept):
     rows = random_rows(n, dim)
     result = g_vendi(rows, order=order)
     assert result.g_vendi == pytest.approx(textbook_vendi(rows, order), rel=1e-10)
@@ -66,7 +72,7 @@ def test_orders_between_are_continuous_and_falling():
 
 @pytest.mark.parametrize("n, dim", [(40, 64), (500, 16), (3000, 16)], ids=["Gram", "kept", "condensed"])
 @pytest.mark.parametrize("named", [True, False])
-def test_stream_split_and_merge_agree(n, dim, named):
+def test_stream_split_and_merge_agree(n, dim, named, few_rows_kept):
     rows, rng = random_rows(n, dim), np.random.default_rng(1)
     ids = [f"row-{i}" for i in range(n)]
     whole = Covariance(dim).update(rows, ids if named else None)
@@ -84,7 +90,7 @@ def test_stream_split_and_merge_agree(n, dim, named):
 
 
 @pytest.mark.parametrize("n", [30, 1500])
-def test_row_order_changes_nothing_and_ids_decide_the_groups(n):
+def test_row_order_changes_nothing_and_ids_decide_the_groups(n, few_rows_kept):
     rows = np.round(random_rows(n, 8) * 2) + [1, 0, 0, 0, 0, 0, 0, 0]  # with repeats
     rows = rows[np.abs(rows).sum(1) > 0]
     n = len(rows)
@@ -97,7 +103,7 @@ def test_row_order_changes_nothing_and_ids_decide_the_groups(n):
     assert named.interval != pytest.approx(here.interval, rel=1e-6)
 
 
-def test_many_equal_rows_do_not_fall_into_one_group():
+def test_many_equal_rows_do_not_fall_into_one_group(few_rows_kept):
     rows = np.eye(4)[np.random.default_rng(0).integers(0, 2, 3000)]
     width = np.diff(g_vendi(rows).interval)[0]
     assert width < 0.02  # one group of 1,500 equal rows would make it 20 times that
@@ -138,6 +144,13 @@ def test_skipped_rows_are_left_out_and_counted(wrap):
     result = g_vendi(wrap(holes), ids=list("abcdefghijklm"))
     assert result.g_vendi == pytest.approx(textbook_vendi(rows, 1)) and result.n == 10
     assert any(note.startswith("3 rows without a gradient") for note in result.notes)
+
+
+def test_another_sample_of_the_same_rows_splits_otherwise():
+    """Else all samples of a few distinct rows would share one lucky or unlucky interval."""
+    rng = np.random.default_rng(0)
+    widths = [np.diff(g_vendi(np.eye(4)[rng.choice(3, 2000, p=[0.6, 0.3, 0.1])]).interval)[0] for _ in range(20)]
+    assert 0.1 < np.std(widths) / np.mean(widths) < 0.3  # a t interval with 19 degrees of freedom: 0.16
 
 
 def test_one_row_scores_one_without_an_interval():
@@ -214,7 +227,7 @@ def test_interval_covers_the_expected_score(name):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_interval_holds_the_score_and_stays_in_range(order):
+def test_interval_holds_the_score_and_stays_in_range(order, few_rows_kept):
     for n, dim in [(2, 5), (3, 5), (25, 100), (2000, 3)]:
         result = g_vendi(random_rows(n, dim), order=order)
         low, high = result.interval

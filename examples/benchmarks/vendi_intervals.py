@@ -2,7 +2,7 @@
 
 Run as:
     python examples/benchmarks/vendi_intervals.py                              # every cell: ten minutes on 1 core
-    python examples/benchmarks/vendi_intervals.py --sizes 50 100                 # a minute     
+    python examples/benchmarks/vendi_intervals.py --sizes 50 100                 # a minute
     python examples/benchmarks/vendi_intervals.py --pool vectors.npy           # rows drawn from your own gradients
 
 The expected score is the mean over 600 other samples. `width` is the interval's length over that of the ideal one,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_prism.featurizer import GradientFeaturizer
+    from hf_prism.vendi import VendiScore
 
 PAPER_PROXY = "Qwen/Qwen2.5-0.5B-Instruct"
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         print(f"hf-prism {options.verb}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -183,9 +185,11 @@ def _dataset(options: argparse.Namespace, data: str) -> Dataset:
 def score(options: argparse.Namespace) -> int:
     """Featurize if need be, score, draw, and keep `result.json` beside the features."""
     from hf_prism import report, runner
-    from hf_prism.vendi import Covariance
+    from hf_prism.vendi import Covariance, vendi
 
+    vendi([1.0], options.order)  # a wrong order is an error now, not after the work
     if (Path(options.data) / "manifest.jsonl").exists():
+        _refuse_row_options(options)
         features, directory, lines = runner.load_features(options.data), Path(options.data), []
         feature_id = runner.feature_id_of(directory)
     else:
@@ -194,14 +198,30 @@ def score(options: argparse.Namespace) -> int:
         done = runner.run(dataset, featurizer, options.output)
         features, directory, feature_id = done.features, done.directory, done.feature_id
         lines = _survey_lines(done, options.model)
-    covariance = Covariance(len(features[0]["gradient"]), feature_id=feature_id).update(features, ids=features["id"])
-    result = covariance.score(options.order)
-    runner.write_json(directory / "result.json", result.as_dict())
+    covariance = Covariance(features.features["gradient"].length, feature_id=feature_id)
+    result = covariance.update(features, ids=features["id"]).score(options.order)
+    runner.write_json(directory / "result.json", _plain(result))
     figure = report.score_figure({Path(options.data).name: (result, covariance.spectrum(), features)})
     picture = report.save_figure(figure, directory / "score.png")
     lines += [f"  files                       {directory / 'result.json'}, {picture.name}"]
-    _show(options, report.summary(result, lines=lines), result.as_dict())
+    _show(options, report.summary(result, lines=lines), _plain(result))
     return 0
+
+
+def _refuse_row_options(options: argparse.Namespace) -> None:
+    """A run directory is scored as it is; an option that speaks of rows would otherwise be dropped in silence."""
+    flags = "split column prompt_template completion_template max_samples output".split()
+    given = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(options, flag)]
+    if given:
+        raise ValueError(
+            f"{options.data} is a run directory, whose rows are featurized already: {', '.join(given)} cannot apply. "
+            "Leave it out, or give the data that the run was made from."
+        )
+
+
+def _plain(result: VendiScore) -> dict[str, Any]:
+    """The score as JSON knows it: there is no infinity."""
+    return result.as_dict() | ({"order": "inf"} if result.order == math.inf else {})
 
 
 def _survey_lines(done: Any, model: str) -> list[str]:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from .debiasing import fold_noise
 from .featurizer import GradientFeaturizer
-from .gradients import Batch, self_check
 from .proxy import EncodedRow, Skipped
 
 
@@ -42,9 +41,16 @@ def examine(featurizer: GradientFeaturizer, rows: Sequence[dict[str, Any]], say:
     say(_proxy_lines(featurizer))
     say("\nOne row as the proxy reads it; [[what is learned]] in double brackets:\n")
     say(masked_text(featurizer, usable[0]))
-    problems = _check_against_autograd(featurizer, usable, say)
-    vectors = torch.stack([torch.from_numpy(v) for v in featurizer.featurize_rows(usable)["gradient"]])
-    problems += _check_batching(featurizer, usable, vectors, say)
+    check = featurizer.check(usable)
+    say(f"  against autograd    {check}")
+    if not check.passed:
+        return [f"The streamed gradients differ from autograd: {check}."]
+    found = zip(usable, featurizer.featurize_rows(usable)["gradient"], strict=True)
+    pairs = [(row, torch.from_numpy(vector)) for row, vector in found if vector is not None]
+    if not pairs:
+        return ["None of the rows has a usable gradient."]
+    usable, vectors = [row for row, _ in pairs], torch.stack([vector for _, vector in pairs])
+    problems = _check_batching(featurizer, usable, vectors, say)
     if len(usable) >= 8:
         say(
             f"  sketch noise        {fold_noise(vectors):.4f} in a cosine (dense projection: at most {featurizer.dim**-0.5:.4f})"
@@ -83,20 +89,6 @@ def masked_text(featurizer: GradientFeaturizer, row: EncodedRow) -> str:
             parts.append(f"[[{text}]]" if supervised[start] else str(text))
             start = stop
     return "".join(parts) + "\n"
-
-
-def _batch(featurizer: GradientFeaturizer, rows: Sequence[EncodedRow]) -> Batch:
-    device = next(featurizer.engine.model.parameters()).device
-    return Batch.collate([row.input_ids for row in rows], [row.completion_mask for row in rows], device)
-
-
-def _check_against_autograd(
-    featurizer: GradientFeaturizer, rows: list[EncodedRow], say: Callable[[str], None]
-) -> list[str]:
-    two = sorted(rows, key=lambda row: len(row.input_ids))[:2]
-    result = self_check(featurizer.engine, featurizer.sketch, _batch(featurizer, two))
-    say(f"  against autograd    {result}")
-    return [] if result.passed else [f"The streamed gradients differ from autograd: {result}."]
 
 
 def _check_batching(

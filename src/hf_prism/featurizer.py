@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .gradients import Batch, PerExampleGradients, self_check
+from .gradients import Batch, PerExampleGradients, SelfCheck, self_check
 from .proxy import EncodedRow, ProxyModel, Skipped
+from .samples import RowFormat
 from .sketch import ALGORITHM, TensorSketch
+from .structure import check_choice
 
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 4096
 """Padded tokens of one forward and backward pass. Part of the plan, not of the map: any value gives the same sketches
 within float error."""
+
+CHECK_TOKENS = 256
+"""Tokens of a row that are compared with autograd."""
 
 
 class GradientFeaturizer:
@@ -91,8 +97,8 @@ class GradientFeaturizer:
         assistant_turns: str = "last",
         trust_remote_code: bool = False,
     ):
-        if dim < 4 or dim % 4:
-            raise ValueError(f"dim={dim}: the sketch dimension must be a positive multiple of 4, for example 1024.")
+        _check_options(dim, seed, device)
+        check_choice(parameters)
         self.dim, self.seed, self.parameters, self.device = dim, seed, parameters, device
         self._proxy_arguments = {
             "model": model,
@@ -109,38 +115,45 @@ class GradientFeaturizer:
             "trust_remote_code": trust_remote_code,
         }
         self._rank: int | None = None
+        self._lock = threading.RLock()
         _ = self.identity  # a wrong model, option or template is an error here, not in the first worker
 
     def __call__(self, rows: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
+        if not isinstance(rows, Mapping):
+            raise ValueError(
+                f"{type(rows).__name__} is neither a row nor a batch of columns, which are dicts. In `map`, leave out "
+                "`input_columns` and formats that hand out tables (`dataset.with_format(None)`)."
+            )
         self._rank = rank if self._rank is None else self._rank
-        columns = {name: rows[name] for name in rows}
-        single = not _is_batch(rows, columns)
+        columns = {name: _as_lists(rows[name]) for name in rows}
+        single = not _is_batch(rows, columns, self.proxy.row_format)
         if single:
             columns = {name: [value] for name, value in columns.items()}
-        num_rows = len(next(iter(columns.values()), []))
-        each = [{name: values[i] for name, values in columns.items()} for i in range(num_rows)]
+        sizes = {name: len(values) for name, values in columns.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"The columns of a batch hold different numbers of rows: {sizes}.")
+        each = [{name: values[i] for name, values in columns.items()} for i in range(max(sizes.values(), default=0))]
         out = self.featurize_rows(self.proxy.encode_rows(each))
         return {name: values[0] for name, values in out.items()} if single else out
 
     def featurize_rows(self, rows: Sequence[EncodedRow | Skipped]) -> dict[str, list[Any]]:
         """Featurize encoded rows, in batches of like length. Returns the columns of a call, in the order given."""
         results: list[dict[str, Any] | Skipped] = [row if isinstance(row, Skipped) else {} for row in rows]
-        kept = [i for i, row in enumerate(rows) if isinstance(row, EncodedRow)]
-        encoded = {i: rows[i] for i in kept}
-        for batch in plan_batches(
-            [len(encoded[i].input_ids) for i in kept], one_by_one=bool(kept) and self.one_by_one
-        ):
-            indices = [kept[j] for j in batch]
-            for i, result in zip(indices, self.featurize_batch([encoded[i] for i in indices]), strict=True):
-                results[i] = result
+        encoded = {i: row for i, row in enumerate(rows) if isinstance(row, EncodedRow)}
+        kept, lengths = list(encoded), [len(row.input_ids) for row in encoded.values()]
+        with self._lock:  # threads take turns: a pass hooks into the model and swaps its parameters
+            for batch in plan_batches(lengths, one_by_one=bool(kept) and self.one_by_one):
+                indices = [kept[j] for j in batch]
+                for i, result in zip(indices, self.featurize_batch([encoded[i] for i in indices]), strict=True):
+                    results[i] = result
         missing = {"gradient": None, "gradient_norm": None, "loss": None, "num_tokens": 0, "truncated": False}
         names = list(missing)[: 5 if self._proxy_arguments["on_long"] == "truncate" else 4]
         return {name: [(missing if isinstance(r, Skipped) else r)[name] for r in results] for name in names}
 
     def featurize_batch(self, rows: Sequence[EncodedRow]) -> list[dict[str, Any] | Skipped]:
         """Featurize rows in one forward and backward pass: the columns of each row, or why it was skipped."""
-        batch = Batch.collate([r.input_ids for r in rows], [r.completion_mask for r in rows], self._engine_device)
-        self._check_once(batch)
+        self._check_once(rows)
+        batch = self._collate(rows)
         accumulator = self.sketch.accumulator(len(rows))
         losses = self.engine(batch, accumulator)
         sketches = accumulator.result()
@@ -156,18 +169,18 @@ class GradientFeaturizer:
                 results.append(self.proxy.refuse(row, f"its gradient is {problem} (loss {loss})"))
         return results
 
-    def _check_once(self, batch: Batch) -> None:
-        """Compare two rows of the user's data with autograd before anything is computed (DESIGN 3)."""
+    def _collate(self, rows: Sequence[EncodedRow]) -> Batch:
+        return Batch.collate([r.input_ids for r in rows], [r.completion_mask for r in rows], self._engine_device)
+
+    def check(self, rows: Sequence[EncodedRow]) -> SelfCheck:
+        """Compare the streamed gradients of the two shortest rows, or excerpts of them, with autograd (DESIGN 3)."""
+        shortest = sorted(rows, key=lambda row: len(row.input_ids))[:2]
+        return self_check(self.engine, self.sketch, self._collate([_excerpt(row) for row in shortest]))
+
+    def _check_once(self, rows: Sequence[EncodedRow]) -> None:
         if self.__dict__.get("_checked"):
             return
-        shortest = sorted(range(len(batch.lengths)), key=lambda i: batch.lengths[i])[:2]
-        length = max(batch.lengths[i] for i in shortest)
-        check = Batch(
-            batch.input_ids[shortest, :length],
-            batch.supervised[shortest, :length],
-            [batch.lengths[i] for i in shortest],
-        )
-        result = self_check(self.engine, self.sketch, check)
+        result = self.check(rows)
         if not result.passed:
             raise RuntimeError(
                 f"The streamed gradients of {type(self.proxy.model).__name__} differ from autograd through "
@@ -179,11 +192,12 @@ class GradientFeaturizer:
     @cached_property
     def proxy(self) -> ProxyModel:
         """The tokenizer, rendering and (lazily) the model."""
-        return ProxyModel(**self._proxy_arguments, device=self._resolve_device())
+        return ProxyModel(**self._proxy_arguments, device=self.device)
 
     @cached_property
     def engine(self) -> PerExampleGradients:
         """The per-example gradients of the loaded model."""
+        self.proxy.device = self._resolve_device()
         return PerExampleGradients(self.proxy.model, parameters=self.parameters)
 
     @cached_property
@@ -245,21 +259,27 @@ class GradientFeaturizer:
         self.identity = state["identity"]
         self._proxy_arguments, self.device = state["proxy"], state["device"]
         self.dim, self.seed, self.parameters = (self.identity[name] for name in ("dim", "seed", "parameters"))
-        self._rank = None
+        self._rank, self._lock = None, threading.RLock()
 
     def _resolve_device(self) -> str:
         if _in_worker():
             # A child forked after its parent used OpenMP threads hangs in its first parallel region (FACTS B2).
             torch.set_num_threads(1)
-        if self.device is not None or not torch.cuda.is_available():
-            return self.device or "cpu"
+        if self.device is not None and not self.device.startswith("cuda"):
+            return self.device
+        if not torch.cuda.is_available():
+            if self.device is not None:
+                raise ValueError(
+                    f"device={self.device!r}: torch sees no CUDA device here. Leave it out, or use 'cpu'."
+                )
+            return "cpu"
         if torch.cuda._is_in_bad_fork():
             raise RuntimeError(
                 "This worker was forked from a process that already uses CUDA. Put `multiprocess.set_start_method("
                 '"spawn")` under `if __name__ == "__main__":`, or run one process per GPU with '
                 "`accelerate launch -m hf_prism featurize`."
             )
-        return f"cuda:{(self._rank or 0) % torch.cuda.device_count()}"
+        return self.device or f"cuda:{(self._rank or 0) % torch.cuda.device_count()}"
 
 
 def plan_batches(lengths: Sequence[int], *, one_by_one: bool = False) -> list[list[int]]:
@@ -284,16 +304,46 @@ def plan_batches(lengths: Sequence[int], *, one_by_one: bool = False) -> list[li
     return batches
 
 
-def _is_batch(rows: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
+def _excerpt(row: EncodedRow) -> EncodedRow:
+    """The row around its first learned token: plain autograd holds the logits of all tokens at once."""
+    start = max(0, row.completion_mask.index(True, 1) - CHECK_TOKENS // 2)
+    part = slice(start, start + CHECK_TOKENS)
+    return EncodedRow(row.input_ids[part], row.completion_mask[part])
+
+
+def _check_options(dim: int, seed: int, device: str | None) -> None:
+    for name, value in (("dim", dim), ("seed", seed)):
+        if not isinstance(value, int):
+            raise ValueError(f"{name}={value!r} must be a whole number (int), not {type(value).__name__}.")
+    if dim < 4 or dim % 4:
+        raise ValueError(f"dim={dim}: the sketch dimension must be a positive multiple of 4, for example 1024.")
+    try:
+        torch.device(device or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is no torch device, such as 'cpu', 'cuda' or 'cuda:1'.") from error
+
+
+def _as_lists(value: Any) -> Any:
+    """Lists in place of the arrays, tuples and columns that `datasets` and its formats hand out."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        return value
+    return [_as_lists(item) for item in value]
+
+
+def _is_batch(rows: Mapping[str, Any], columns: Mapping[str, Any], row_format: RowFormat) -> bool:
     """Tell a batch (every column a list, one cell a row) from a row.
 
-    `datasets` says which it is. In plain dicts a row's own lists are message lists, whose items are dicts; the same
-    column in a batch holds lists of dicts.
+    `datasets` says which it is, except when it streams. In plain dicts a row's own lists are message lists, whose
+    items are dicts; the same column in a batch holds lists of dicts.
     """
     formatting = sys.modules.get("datasets.formatting.formatting")
     if formatting is not None and isinstance(rows, formatting.LazyDict):
         return isinstance(rows, formatting.LazyBatch)
-    return all(isinstance(v, list) and not (v and isinstance(v[0], dict)) for v in columns.values())
+    if not all(isinstance(values, list) for values in columns.values()):
+        return False
+    read = [columns.get(row_format.column_mapping.get(name) or name) for name in row_format.layout(columns)]
+    return not any(values and isinstance(values[0], Mapping) for values in read)
 
 
 def _in_worker() -> bool:

@@ -154,6 +154,10 @@ class ProxyModel:
             self._device = "cuda" if torch.cuda.is_available() else "cpu"
         return self._device
 
+    @device.setter
+    def device(self, device: str) -> None:
+        self._device = device
+
     @property
     def attention(self) -> str:
         """The attention implementation: ``"sdpa"`` where the model supports it, else ``"eager"``."""

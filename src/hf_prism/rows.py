@@ -249,7 +249,7 @@ def _from_rows(rows: list[Any], name: str, place: Callable[[int], str]) -> Datas
         values = [row.get(column) for row in rows]
         try:
             columns[column] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
             raise ValueError(_mixed_types(values, column, name, place, error)) from error
     return Dataset(pa.table(columns))
 

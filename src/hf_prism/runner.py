@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .featurizer import GradientFeaturizer, plan_batches
 from .proxy import EncodedRow, Skipped
-from .rows import describe, row_ids
+from .rows import describe, load_rows, row_ids
 
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Survey:
         lengths: Tokens of each row; 0 where the row is skipped.
         skipped: Why, by row number.
         truncated: Rows cut to the limit.
+        content: Digest of the tokens and masks, since ids that the user gave do not show an edited text.
     """
 
     ids: list[str]
@@ -54,11 +55,12 @@ class Survey:
     lengths: list[int]
     skipped: dict[int, Skipped]
     truncated: list[int]
+    content: str
 
     @property
     def digest(self) -> str:
-        """Identifies the rows, their order and their lengths."""
-        return _digest([self.ids, self.lengths])
+        """Identifies the rows, their order and their content."""
+        return _digest([self.ids, self.lengths, self.content])
 
 
 def survey(dataset: Dataset, featurizer: GradientFeaturizer, *, progress: bool = True) -> Survey:
@@ -66,9 +68,10 @@ def survey(dataset: Dataset, featurizer: GradientFeaturizer, *, progress: bool =
 
     Raises:
         RowError: A row that the policies do not allow, or a repeated id.
+        ValueError: Every row is skipped.
     """
     named = row_ids(dataset, featurizer.proxy.row_format)
-    lengths, skipped, truncated = [0] * len(named.ids), {}, []
+    lengths, skipped, truncated, content = [0] * len(named.ids), {}, [], hashlib.sha256()
     with tqdm(total=len(named.ids), desc="Tokenizing", unit=" rows", disable=not progress, leave=False) as bar:
         for start in range(0, len(named.ids), ENCODE_ROWS):
             rows = list(range(start, min(start + ENCODE_ROWS, len(named.ids))))
@@ -78,8 +81,11 @@ def survey(dataset: Dataset, featurizer: GradientFeaturizer, *, progress: bool =
                 else:
                     lengths[row] = len(encoded.input_ids)
                     truncated += [row] * encoded.truncated
+                    content.update(np.array(encoded.input_ids).tobytes() + bytes(encoded.completion_mask))
             bar.update(len(rows))
-    return Survey(named.ids, named.num_repeats, lengths, skipped, truncated)
+    if len(skipped) == len(named.ids):
+        raise ValueError(f"All {len(skipped):,} rows are skipped, nothing is left to featurize; {skipped[0].detail}.")
+    return Survey(named.ids, named.num_repeats, lengths, skipped, truncated, content.hexdigest())
 
 
 def _encode(
@@ -125,7 +131,8 @@ def featurize(
 
     Raises:
         RowError: A row cannot be used; nothing has been computed yet.
-        ValueError: The directory holds another run; the message names the fields that differ.
+        ValueError: No rows, or rows that stream (use `IterableDataset.map(featurizer)`); the directory holds another
+            run, and the message names the fields that differ.
 
     Example:
         >>> features = featurize(dataset, GradientFeaturizer("embedded"), "runs/gsm8k")
@@ -155,8 +162,9 @@ def run(
 
     That directory lies in the Hugging Face cache and is named by what it holds, so the same call finds it again.
     """
+    dataset = load_rows(dataset)
     found = survey(dataset, featurizer, progress=progress)
-    output = Path(output_dir) if output_dir is not None else _cache_directory(featurizer, found)
+    output = Path(output_dir).expanduser() if output_dir is not None else _cache_directory(featurizer, found)
     return Run(_resume(dataset, featurizer, found, output, progress), output, found)
 
 
@@ -172,10 +180,13 @@ def _resume(dataset: Dataset, featurizer: GradientFeaturizer, found: Survey, out
     _check_same_run(output, stored, config)
     if stored is not None and (done := _committed(output)) and len(done) == stored["chunks"]:
         return load_features(output)
+    try:
+        (output / "chunks").mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{output} cannot be a run directory: a file is in the way. Choose another.") from error
     chunks = plan_chunks(found.lengths, one_by_one=featurizer.one_by_one)
     config |= {"feature_id": featurizer.feature_id, "chunks": len(chunks), "plan": _digest(chunks)}
     _check_same_run(output, stored, config)
-    (output / "chunks").mkdir(parents=True, exist_ok=True)
     if stored is None:
         write_json(output / "config.json", config)
     _log(
@@ -262,7 +273,7 @@ def load_features(output_dir: str | Path) -> Dataset:
     """
     from datasets import Dataset
 
-    output = Path(output_dir)
+    output = Path(output_dir).expanduser()
     config = _read_json(output / "config.json")
     if config is None:
         raise ValueError(f"{output} is not a run directory: it has no config.json.")
@@ -279,7 +290,7 @@ def load_features(output_dir: str | Path) -> Dataset:
 
 def feature_id_of(output_dir: str | Path) -> str:
     """The feature_id of a run directory."""
-    return json.loads((Path(output_dir) / "config.json").read_text())["feature_id"]
+    return json.loads((Path(output_dir).expanduser() / "config.json").read_text())["feature_id"]
 
 
 def _without_row(metadata: dict[bytes, bytes]) -> dict[bytes, bytes]:
@@ -374,4 +385,7 @@ def _log(output: Path, event: str, **fields: Any) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}). Delete the directory, or choose another.") from error

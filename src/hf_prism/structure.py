@@ -7,6 +7,7 @@ is dropped without being named.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,14 +86,28 @@ def select_parameters(model: nn.Module, parameters: str) -> dict[str, nn.Paramet
                 "differentiate: parameters='lora' for the adapter alone, parameters='.' for adapter and base weights."
             )
         return named
-    try:
-        chosen = {name: parameter for name, parameter in named.items() if re.search(parameters, name)}
-    except re.error as error:
-        raise ValueError(f"parameters={parameters!r} is not a regular expression: {error}.") from error
+    check_choice(parameters)
+    chosen = {name: parameter for name, parameter in named.items() if re.search(parameters, name)}
     if not chosen:
         examples = ", ".join(list(named)[:3])
-        raise ValueError(f"parameters={parameters!r} matches no parameter of the proxy; names look like {examples}.")
+        tied = [name for name, _ in model.named_parameters(remove_duplicate=False) if re.search(parameters, name)]
+        hint = f" {tied[0]} is tied to a parameter that comes first: ask for that one's name." if tied else ""
+        raise ValueError(
+            f"parameters={parameters!r} matches no parameter of the proxy; names look like {examples}.{hint}"
+        )
     return chosen
+
+
+def check_choice(parameters: str) -> None:
+    """Refuse a choice of parameters that is no regular expression; needs no model.
+
+    Raises:
+        ValueError: See above.
+    """
+    try:
+        re.compile(parameters)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"parameters={parameters!r} is not a regular expression: {error}.") from error
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -101,10 +116,26 @@ def backbone_of(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: The model has no such part.
     """
-    backbone = model.get_decoder() if isinstance(model, PreTrainedModel) else None
-    if not isinstance(backbone, nn.Module) or backbone is model:
-        raise ValueError(f"{type(model).__name__} has no decoder under its head; is it a causal language model?")
-    return backbone
+    # Some models call their head "decoder", some hide the backbone from `get_decoder`.
+    known = [model.get_decoder(), model.base_model] if isinstance(model, PreTrainedModel) else []
+    for module in (*known, *model.children()):
+        if isinstance(module, PreTrainedModel) and module is not model:
+            return module
+    raise ValueError(f"{type(model).__name__} has no decoder under its head; is it a causal language model?")
+
+
+def run_backbone(model: nn.Module, ids: Tensor) -> Any:
+    """Run token ids (batch, time) through the backbone, and return its output with `last_hidden_state`.
+
+    Explicit (batch, time) position ids go to every model that takes them; without them learned positions would be
+    shared by the whole batch.
+    """
+    backbone = backbone_of(model)
+    takes = inspect.signature(backbone.forward).parameters.values()
+    if any(taken.name == "position_ids" or taken.kind is taken.VAR_KEYWORD for taken in takes):
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+        return backbone(input_ids=ids, position_ids=positions, use_cache=False)
+    return backbone(input_ids=ids, use_cache=False)
 
 
 def head_logits(model: nn.Module, output_type: Callable, hidden: Tensor) -> Tensor:
@@ -121,14 +152,9 @@ def head_logits(model: nn.Module, output_type: Callable, hidden: Tensor) -> Tens
         del backbone.forward
 
 
-def positions_like(ids: Tensor) -> Tensor:
-    """Return explicit (batch, time) position ids; without them learned positions are shared by the whole batch."""
-    return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-
-
 @dataclass
 class _Call:
-    """What a module was called with in the dry run."""
+    """What a module was called with in the dry run; `input` is None where that is not one positional argument."""
 
     input: Any
     output: Any
@@ -172,22 +198,23 @@ def _dry_run(model: nn.Module) -> dict[str, list[_Call]]:
     in_head = False
 
     def record(name: str) -> Callable:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            calls.setdefault(name, []).append(_Call(args[0] if args else None, output, in_head))
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+            only = args[0] if len(args) == 1 and not kwargs else None
+            calls.setdefault(name, []).append(_Call(only, output, in_head))
 
         return hook
 
     handles = [
-        module.register_forward_hook(record(name))
+        module.register_forward_hook(record(name), with_kwargs=True)
         for name, module in model.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     ]
     device = next(model.parameters()).device
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
     ids = (torch.arange(16, device=device).view(2, 8) + 5) % vocabulary
     try:
         with torch.no_grad():
-            output = backbone_of(model)(input_ids=ids, position_ids=positions_like(ids), use_cache=False)
+            output = run_backbone(model, ids)
             in_head = True
             head_logits(model, type(output), output.last_hidden_state[:1, :3])
     finally:
