@@ -199,3 +199,18 @@ def test_real_command_prints_nothing_but_the_object_and_an_interrupt_loses_nothi
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert before and all(path.stat().st_mtime_ns == written for path, written in before.items())
     assert strictly(finished.stdout)["n"] == 6000 and finished.stdout.count("\n") == 1
+
+
+def test_a_gradient_column_is_scored_as_it_is(tmp_path, capsys):
+    import datasets
+    import numpy as np
+
+    vectors = np.repeat(np.eye(3), [2, 1, 1], axis=0)
+    spectrum = np.array([0.5, 0.25, 0.25])
+    datasets.Dataset.from_dict({"text": list("abcd"), "gradient": vectors}).save_to_disk(tmp_path / "data")
+    capsys.readouterr()
+    assert main(["score", str(tmp_path / "data"), "--json"]) == 0
+    out = capsys.readouterr()
+    result = json.loads(out.out.splitlines()[-1])
+    assert result["g_vendi"] == pytest.approx(np.exp(-(spectrum * np.log(spectrum)).sum()))
+    assert result["feature_id"] is None and "own gradient column" in out.err

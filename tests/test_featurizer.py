@@ -13,7 +13,7 @@ import torch
 from helpers import CHATML, save_tiny_model, tiny_tokenizer
 
 from hf_prism import GradientFeaturizer
-from hf_prism.featurizer import BATCH_TOKENS, plan_batches
+from hf_prism.batches import BATCH_TOKENS, plan_batches
 from hf_prism.gradients import Batch, autograd_gradients
 
 

@@ -14,7 +14,20 @@ SOURCE = Path(hf_prism.__file__).parent
 
 # Each module may import those of its own line that stand before it, and those of the lines above.
 LEVELS = [
-    ["registration", "sketch", "vectors", "jackknife", "debiasing", "vendi", "samples", "rows", "rendering", "checkpoint"],
+    [
+        "registration",
+        "sketch",
+        "vectors",
+        "jackknife",
+        "debiasing",
+        "vendi",
+        "samples",
+        "rows",
+        "rendering",
+        "checkpoint",
+        "files",
+        "batches",
+    ],
     ["proxy", "structure", "gradients", "tasks.lexicon", "tasks.families", "tasks.procedural", "tasks"],
     ["featurizer"],
     ["runner", "metric"],

@@ -31,7 +31,7 @@ def proxy(tmp_path_factory) -> str:
 @pytest.fixture
 def small_chunks(monkeypatch):
     monkeypatch.setattr(module, "CHUNK_TOKENS", 100)
-    monkeypatch.setattr("hf_prism.featurizer.BATCH_TOKENS", 60)
+    monkeypatch.setattr("hf_prism.batches.BATCH_TOKENS", 60)
 
 
 def run(proxy, output, rows=ROWS, **options):
@@ -66,7 +66,8 @@ sys.path.insert(0, sys.argv[3])
 import test_runner as t
 t.module.CHUNK_TOKENS = 100
 import hf_prism.featurizer as f
-f.BATCH_TOKENS = 60
+import hf_prism.batches as b
+b.BATCH_TOKENS = 60
 original, state = f.GradientFeaturizer.featurize_batch, {"left": int(sys.argv[4])}
 def dying(self, rows):
     state["left"] -= 1

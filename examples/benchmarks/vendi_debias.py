@@ -138,6 +138,12 @@ def report(gram: np.ndarray, sketches: list[np.ndarray]) -> None:
         print(f"\n{name}\n\n{HEADER}")
         for size in [s for s in SIZES if s <= len(exact)]:
             print_rows(size, exact[:size, :size], [vectors[:size] for vectors in drawn])
+    print(
+        "\n100 dense Gaussian sketches of the exact Gram matrix, mean ± its standard error, and spread of one sketch\n"
+    )
+    print("| d | n | order | exact | raw | debiased | spread |\n|---|---|---|---|---|---|---|")
+    for wide, size in itertools.product((dim, 4 * dim), [s for s in SIZES if s <= min(n, 300)]):
+        print_dense(gram[:size, :size], wide)
 
 
 def print_rows(size: int, gram: np.ndarray, sketches: list[np.ndarray]) -> None:
@@ -152,6 +158,21 @@ def print_rows(size: int, gram: np.ndarray, sketches: list[np.ndarray]) -> None:
         cells = [relative(values, truth) for values in (raw, debiased, folded)]
         noise = 100 * np.mean([score_noise(vectors, order) for vectors in sketches])
         print(f"| {size} | {order:g} | {truth:.1f} | {' | '.join(cells)} | {noise:.2f} |", flush=True)
+
+
+def print_dense(gram: np.ndarray, dim: int, repeats: int = 100) -> None:
+    """Bias and noise apart, from many sketches that cost nothing: a dense sketch needs the Gram matrix only."""
+    rng, n = np.random.default_rng(0), len(gram)
+    eigenvalues, basis = np.linalg.eigh(gram)
+    root = basis * np.sqrt(eigenvalues.clip(0))
+    spectra = [Covariance(dim).update(root @ rng.standard_normal((n, dim))).spectrum() for _ in range(repeats)]
+    for order in (0.5, 1.0, 2.0):
+        truth = vendi(eigenvalues.clip(0), order)
+        raw = np.mean([100 * (vendi(spectrum, order) / truth - 1) for spectrum in spectra])
+        errors = [100 * ((debiased_vendi(spectrum, n, dim, order)[0] or np.nan) / truth - 1) for spectrum in spectra]
+        mean, spread = np.mean(errors), np.std(errors)
+        debiased = f"{mean:+.2f} ± {spread / math.sqrt(repeats):.2f}"
+        print(f"| {dim} | {n} | {order:g} | {truth:.1f} | {raw:+.2f} | {debiased} | {spread:.2f} |", flush=True)
 
 
 def relative(values: list[float | None], truth: float) -> str:

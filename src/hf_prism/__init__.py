@@ -6,15 +6,15 @@ Importing the package is cheap (no torch, no datasets) and makes `evaluate.load(
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_prism import registration
+from . import registration
 
 
 if TYPE_CHECKING:
-    from hf_prism.featurizer import GradientFeaturizer as GradientFeaturizer
-    from hf_prism.proxy import ProxyModel as ProxyModel
-    from hf_prism.runner import featurize as featurize
-    from hf_prism.vendi import Covariance as Covariance
-    from hf_prism.vendi import g_vendi as g_vendi
+    from .featurizer import GradientFeaturizer as GradientFeaturizer
+    from .proxy import ProxyModel as ProxyModel
+    from .runner import featurize as featurize
+    from .vendi import Covariance as Covariance
+    from .vendi import g_vendi as g_vendi
 
 __version__ = "0.1.0"
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_prism.featurizer import GradientFeaturizer
-    from hf_prism.vendi import VendiScore
+    from .featurizer import GradientFeaturizer
+    from .vendi import VendiScore
 
 PAPER_PROXY = "Qwen/Qwen2.5-0.5B-Instruct"
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from hf_prism import __version__
+    from . import __version__
 
     parser = argparse.ArgumentParser(
         prog="hf-prism", description="Diversity of fine-tuning data in gradient space (arXiv 2505.20161)."
@@ -143,7 +143,7 @@ def _with_newlines(template: str | None) -> str | None:
 
 
 def _featurizer(options: argparse.Namespace) -> GradientFeaturizer:
-    from hf_prism.featurizer import GradientFeaturizer
+    from .featurizer import GradientFeaturizer
 
     _quiet_libraries()
     return GradientFeaturizer(
@@ -176,7 +176,7 @@ def _quiet_libraries() -> None:
 
 
 def _dataset(options: argparse.Namespace, data: str) -> Dataset:
-    from hf_prism.rows import load_rows
+    from .rows import load_rows
 
     _quiet_libraries()
     return load_rows(data, split=options.split, max_samples=options.max_samples, seed=options.seed)
@@ -184,8 +184,8 @@ def _dataset(options: argparse.Namespace, data: str) -> Dataset:
 
 def score(options: argparse.Namespace) -> int:
     """Featurize if need be, score, draw, and keep `result.json` beside the features."""
-    from hf_prism import report, runner
-    from hf_prism.vendi import Covariance, vendi
+    from . import files, report, runner
+    from .vendi import Covariance, vendi
 
     vendi([1.0], options.order)  # a wrong order is an error now, not after the work
     if (Path(options.data) / "manifest.jsonl").exists():
@@ -194,16 +194,33 @@ def score(options: argparse.Namespace) -> int:
         feature_id = runner.feature_id_of(directory)
     else:
         dataset = _dataset(options, options.data)
-        featurizer = _featurizer(options)
-        done = runner.run(dataset, featurizer, options.output)
+        if "gradient" in dataset.column_names:
+            return _score_column(options, dataset)
+        done = runner.run(dataset, _featurizer(options), options.output)
         features, directory, feature_id = done.features, done.directory, done.feature_id
         lines = _survey_lines(done, options.model)
     covariance = Covariance(features.features["gradient"].length, feature_id=feature_id)
     result = covariance.update(features, ids=features["id"]).score(options.order)
-    runner.write_json(directory / "result.json", _plain(result))
+    files.write_json(directory / "result.json", _plain(result))
     figure = report.score_figure({Path(options.data).name: (result, covariance.spectrum(), features)})
     picture = report.save_figure(figure, directory / "score.png")
     lines += [f"  files                       {directory / 'result.json'}, {picture.name}"]
+    _show(options, report.summary(result, lines=lines), _plain(result))
+    return 0
+
+
+def _score_column(options: argparse.Namespace, dataset: Dataset) -> int:
+    """Score the `gradient` column that a dataset brings, from an earlier `map` or from elsewhere."""
+    from . import files, report
+    from .vendi import g_vendi
+
+    result = g_vendi(dataset, order=options.order)
+    lines = [
+        "  rows read                   the data's own gradient column; no proxy was run, its feature_id is unknown"
+    ]
+    if options.output:
+        Path(options.output).mkdir(parents=True, exist_ok=True)
+        files.write_json(Path(options.output) / "result.json", _plain(result))
     _show(options, report.summary(result, lines=lines), _plain(result))
     return 0
 
@@ -240,7 +257,7 @@ def _survey_lines(done: Any, model: str) -> list[str]:
 
 def featurize(options: argparse.Namespace) -> int:
     """Featurize into a run directory."""
-    from hf_prism import runner
+    from . import runner
 
     dataset = _dataset(options, options.data)
     done = runner.run(dataset, _featurizer(options), options.output)
@@ -260,8 +277,8 @@ def featurize(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Examine a proxy; exit status 1 where something is wrong."""
-    from hf_prism import doctor as checks
-    from hf_prism.tasks.procedural import generate
+    from . import doctor as checks
+    from .tasks.procedural import generate
 
     featurizer = _featurizer(options)
     options.max_samples = options.max_samples or checks.NOISE_ROWS
@@ -273,11 +290,11 @@ def doctor(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Score three procedural datasets of equal size with the embedded proxy."""
-    from hf_prism import report, runner
-    from hf_prism.demo import datasets_of_rising_diversity
-    from hf_prism.featurizer import GradientFeaturizer
-    from hf_prism.rows import load_rows
-    from hf_prism.vendi import Covariance
+    from . import files, report, runner
+    from .demo import datasets_of_rising_diversity
+    from .featurizer import GradientFeaturizer
+    from .rows import load_rows
+    from .vendi import Covariance
 
     _quiet_libraries()
     output = Path(options.output)
@@ -291,7 +308,7 @@ def demo(options: argparse.Namespace) -> int:
         scores[name] = (covariance.score(), covariance.spectrum(), features)
     picture = report.save_figure(report.score_figure(scores), output / "demo.png")
     results = {name: result.as_dict() for name, (result, _, _) in scores.items()}
-    runner.write_json(output / "result.json", results)
+    files.write_json(output / "result.json", results)
     width = max(map(len, scores))
     table = [f"{'':{width}}  G-Vendi   95 % interval"]
     for name, (result, _, _) in scores.items():

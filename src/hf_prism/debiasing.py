@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_prism.jackknife import log_vendi
-from hf_prism.vectors import unit_rows
+from .jackknife import log_vendi
+from .vectors import unit_rows
 
 
 MIN_DIM = 64  # the equation holds up to terms of order 1/d

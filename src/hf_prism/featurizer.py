@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .batches import plan_batches, separate
 from .gradients import Batch, PerExampleGradients, SelfCheck, self_check
 from .proxy import EncodedRow, ProxyModel, Skipped
-from .samples import RowFormat
 from .sketch import ALGORITHM, TensorSketch
 from .structure import check_choice
 
 
 if TYPE_CHECKING:
     from datasets import Features
-
-BATCH_TOKENS = 4096
-"""Padded tokens of one forward and backward pass. Part of the plan, not of the map: any value gives the same sketches
-within float error."""
 
 CHECK_TOKENS = 256
 """Tokens of a row that are compared with autograd."""
@@ -116,25 +112,14 @@ class GradientFeaturizer:
         }
         self._rank: int | None = None
         self._lock = threading.RLock()
+        self._checked = False
         _ = self.identity  # a wrong model, option or template is an error here, not in the first worker
 
     def __call__(self, rows: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
-        if not isinstance(rows, Mapping):
-            raise ValueError(
-                f"{type(rows).__name__} is neither a row nor a batch of columns, which are dicts. In `map`, leave out "
-                "`input_columns` and formats that hand out tables (`dataset.with_format(None)`)."
-            )
         self._rank = rank if self._rank is None else self._rank
-        columns = {name: _as_lists(rows[name]) for name in rows}
-        single = not _is_batch(rows, columns, self.proxy.row_format)
-        if single:
-            columns = {name: [value] for name, value in columns.items()}
-        sizes = {name: len(values) for name, values in columns.items()}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"The columns of a batch hold different numbers of rows: {sizes}.")
-        each = [{name: values[i] for name, values in columns.items()} for i in range(max(sizes.values(), default=0))]
+        each, is_batch = separate(rows, self.proxy.row_format)
         out = self.featurize_rows(self.proxy.encode_rows(each))
-        return {name: values[0] for name, values in out.items()} if single else out
+        return out if is_batch else {name: values[0] for name, values in out.items()}
 
     def featurize_rows(self, rows: Sequence[EncodedRow | Skipped]) -> dict[str, list[Any]]:
         """Featurize encoded rows, in batches of like length. Returns the columns of a call, in the order given."""
@@ -147,8 +132,7 @@ class GradientFeaturizer:
                 for i, result in zip(indices, self.featurize_batch([encoded[i] for i in indices]), strict=True):
                     results[i] = result
         missing = {"gradient": None, "gradient_norm": None, "loss": None, "num_tokens": 0, "truncated": False}
-        names = list(missing)[: 5 if self._proxy_arguments["on_long"] == "truncate" else 4]
-        return {name: [(missing if isinstance(r, Skipped) else r)[name] for r in results] for name in names}
+        return {name: [(missing if isinstance(r, Skipped) else r)[name] for r in results] for name in self.features}
 
     def featurize_batch(self, rows: Sequence[EncodedRow]) -> list[dict[str, Any] | Skipped]:
         """Featurize rows in one forward and backward pass: the columns of each row, or why it was skipped."""
@@ -178,7 +162,7 @@ class GradientFeaturizer:
         return self_check(self.engine, self.sketch, self._collate([_excerpt(row) for row in shortest]))
 
     def _check_once(self, rows: Sequence[EncodedRow]) -> None:
-        if self.__dict__.get("_checked"):
+        if self._checked:
             return
         result = self.check(rows)
         if not result.passed:
@@ -259,7 +243,7 @@ class GradientFeaturizer:
         self.identity = state["identity"]
         self._proxy_arguments, self.device = state["proxy"], state["device"]
         self.dim, self.seed, self.parameters = (self.identity[name] for name in ("dim", "seed", "parameters"))
-        self._rank, self._lock = None, threading.RLock()
+        self._rank, self._lock, self._checked = None, threading.RLock(), False
 
     def _resolve_device(self) -> str:
         if _in_worker():
@@ -276,32 +260,9 @@ class GradientFeaturizer:
         if torch.cuda._is_in_bad_fork():
             raise RuntimeError(
                 "This worker was forked from a process that already uses CUDA. Put `multiprocess.set_start_method("
-                '"spawn")` under `if __name__ == "__main__":`, or run one process per GPU with '
-                "`accelerate launch -m hf_prism featurize`."
+                '"spawn")` under `if __name__ == "__main__":`, or leave CUDA alone before `map(num_proc=...)`.'
             )
         return self.device or f"cuda:{(self._rank or 0) % torch.cuda.device_count()}"
-
-
-def plan_batches(lengths: Sequence[int], *, one_by_one: bool = False) -> list[list[int]]:
-    """Group rows of like length into batches of at most `BATCH_TOKENS` padded tokens, longest first.
-
-    Args:
-        lengths: Tokens of each row.
-        one_by_one: Every row a batch of its own.
-
-    Returns:
-        Positions in `lengths`, one list a batch; a function of the lengths only.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    if one_by_one:
-        return [[i] for i in order]
-    batches: list[list[int]] = []
-    for i in order:
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= BATCH_TOKENS:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
 
 
 def _excerpt(row: EncodedRow) -> EncodedRow:
@@ -321,29 +282,6 @@ def _check_options(dim: int, seed: int, device: str | None) -> None:
         torch.device(device or "cpu")
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is no torch device, such as 'cpu', 'cuda' or 'cuda:1'.") from error
-
-
-def _as_lists(value: Any) -> Any:
-    """Lists in place of the arrays, tuples and columns that `datasets` and its formats hand out."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        return value
-    return [_as_lists(item) for item in value]
-
-
-def _is_batch(rows: Mapping[str, Any], columns: Mapping[str, Any], row_format: RowFormat) -> bool:
-    """Tell a batch (every column a list, one cell a row) from a row.
-
-    `datasets` says which it is, except when it streams. In plain dicts a row's own lists are message lists, whose
-    items are dicts; the same column in a batch holds lists of dicts.
-    """
-    formatting = sys.modules.get("datasets.formatting.formatting")
-    if formatting is not None and isinstance(rows, formatting.LazyDict):
-        return isinstance(rows, formatting.LazyBatch)
-    if not all(isinstance(values, list) for values in columns.values()):
-        return False
-    read = [columns.get(row_format.column_mapping.get(name) or name) for name in row_format.layout(columns)]
-    return not any(values and isinstance(values[0], Mapping) for values in read)
 
 
 def _in_worker() -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 
-from hf_prism.vectors import unit_blocks
-from hf_prism.vendi import g_vendi
+from .vectors import unit_blocks
+from .vendi import g_vendi
 
 
 DESCRIPTION = """
@@ -231,7 +231,7 @@ def _check_columns(columns: dict[str, Any]) -> None:
 
 
 def _gradients_of_texts(rows: Dataset, settings: dict[str, Any]) -> tuple[list[Any], str]:
-    from hf_prism.featurizer import GradientFeaturizer  # torch and transformers, for texts only
+    from .featurizer import GradientFeaturizer  # torch and transformers, for texts only
 
     featurizer = GradientFeaturizer(**settings)
     # All rows in one call: every row is checked before the model works on the first, and errors count rows from here.

@@ -88,8 +88,9 @@ def summary(score: VendiScore, *, lines: Sequence[str] = ()) -> str:
     """The score as a person reads it at a glance."""
     interval = f"   95 % interval {score.interval[0]:,.1f} to {score.interval[1]:,.1f}" if score.interval else ""
     debiased = f"{score.g_vendi_debiased:,.1f}" if score.g_vendi_debiased is not None else "not offered here"
+    name = "G-Vendi" if score.order == 1 else f"Vendi score of order {score.order:g}:"
     rows = [
-        f"G-Vendi {score.g_vendi:,.1f}{interval}",
+        f"{name} {score.g_vendi:,.1f}{interval}",
         f"  without the sketch's bias   {debiased}",
         f"  rows n, dimension d         {score.n:,}, {score.dim:,}",
         f"  saturation                  {score.saturation:.0%} of min(n, d)",

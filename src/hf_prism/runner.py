@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from .featurizer import GradientFeaturizer, plan_batches
+from .batches import plan_batches
+from .featurizer import GradientFeaturizer
+from .files import append_line, digest, read_json, read_lines, write_atomically, write_json
 from .proxy import EncodedRow, Skipped
 from .rows import describe, load_rows, row_ids
 
@@ -60,7 +61,7 @@ class Survey:
     @property
     def digest(self) -> str:
         """Identifies the rows, their order and their content."""
-        return _digest([self.ids, self.lengths, self.content])
+        return digest([self.ids, self.lengths, self.content])
 
 
 def survey(dataset: Dataset, featurizer: GradientFeaturizer, *, progress: bool = True) -> Survey:
@@ -171,12 +172,12 @@ def run(
 def _cache_directory(featurizer: GradientFeaturizer, found: Survey) -> Path:
     from huggingface_hub.constants import HF_HOME
 
-    return Path(HF_HOME) / "hf_prism" / "runs" / _digest([featurizer.identity, found.digest])
+    return Path(HF_HOME) / "hf_prism" / "runs" / digest([featurizer.identity, found.digest])
 
 
 def _resume(dataset: Dataset, featurizer: GradientFeaturizer, found: Survey, output: Path, progress: bool) -> Dataset:
     config = {**featurizer.identity, "rows": len(found.ids), "dataset": found.digest}
-    stored = _read_json(output / "config.json")
+    stored = read_json(output / "config.json")
     _check_same_run(output, stored, config)
     if stored is not None and (done := _committed(output)) and len(done) == stored["chunks"]:
         return load_features(output)
@@ -185,7 +186,7 @@ def _resume(dataset: Dataset, featurizer: GradientFeaturizer, found: Survey, out
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{output} cannot be a run directory: a file is in the way. Choose another.") from error
     chunks = plan_chunks(found.lengths, one_by_one=featurizer.one_by_one)
-    config |= {"feature_id": featurizer.feature_id, "chunks": len(chunks), "plan": _digest(chunks)}
+    config |= {"feature_id": featurizer.feature_id, "chunks": len(chunks), "plan": digest(chunks)}
     _check_same_run(output, stored, config)
     if stored is None:
         write_json(output / "config.json", config)
@@ -274,7 +275,7 @@ def load_features(output_dir: str | Path) -> Dataset:
     from datasets import Dataset
 
     output = Path(output_dir).expanduser()
-    config = _read_json(output / "config.json")
+    config = read_json(output / "config.json")
     if config is None:
         raise ValueError(f"{output} is not a run directory: it has no config.json.")
     done = _committed(output)
@@ -316,21 +317,21 @@ def _commit(output: Path, number: int, table: pa.Table) -> dict[str, Any]:
     pq.write_table(table, sink)
     content = sink.getvalue().to_pybytes()
     name = f"chunks/{number:05d}.parquet"
-    _write_atomically(output / name, content)
+    write_atomically(output / name, content)
     entry = {
         "chunk": number,
         "file": name,
         "rows": table.num_rows,
-        "ids": _digest(table["id"].to_pylist()),
+        "ids": digest(table["id"].to_pylist()),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    _append_line(output / "manifest.jsonl", entry)
+    append_line(output / "manifest.jsonl", entry)
     return entry
 
 
 def _committed(output: Path) -> dict[int, dict[str, Any]]:
     """The chunks that are there and whole, by number. A damaged or missing one is simply not among them."""
-    entries = {entry["chunk"]: entry for entry in _read_lines(output / "manifest.jsonl")}
+    entries = {entry["chunk"]: entry for entry in read_lines(output / "manifest.jsonl")}
     return {number: entry for number, entry in sorted(entries.items()) if _is_whole(output / entry["file"], entry)}
 
 
@@ -345,47 +346,5 @@ def _padded(batch: Sequence[int], lengths: Sequence[int]) -> int:
     return len(batch) * max(lengths[row] for row in batch)
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    _write_atomically(path, json.dumps(value, indent=2).encode())
-
-
-def _append_line(path: Path, entry: dict[str, Any]) -> None:
-    # A line torn by a crash is closed first, so that it spoils no other.
-    torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-    with path.open("a") as file:
-        file.write("\n" * torn + json.dumps(entry) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # torn by a crash: what it announced is computed again
-            continue
-
-
 def _log(output: Path, event: str, **fields: Any) -> None:
-    _append_line(output / "log.jsonl", {"time": round(time.time(), 3), "event": event, **fields})
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text()) if path.is_file() else None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}). Delete the directory, or choose another.") from error
+    append_line(output / "log.jsonl", {"time": round(time.time(), 3), "event": event, **fields})

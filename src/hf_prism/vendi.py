@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_prism.debiasing import debiased_vendi
-from hf_prism.jackknife import jackknife_interval, log_vendi
-from hf_prism.vectors import row_hashes, unit_blocks, unit_rows
+from .debiasing import debiased_vendi
+from .jackknife import jackknife_interval, log_vendi
+from .vectors import row_hashes, unit_blocks, unit_rows
 
 
 GROUPS = 20  # of the jackknife

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from hf_prism.tasks.lexicon import CONTAINERS
+from .lexicon import CONTAINERS
 
 
 @dataclass(frozen=True)

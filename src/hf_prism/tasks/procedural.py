@@ -17,8 +17,8 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from hf_prism.tasks.families import CLOSING, FAMILIES, Voice
-from hf_prism.tasks.lexicon import NAMES, OBJECTS
+from .families import CLOSING, FAMILIES, Voice
+from .lexicon import NAMES, OBJECTS
 
 
 SKELETONS = tuple(f"{family}/{skeleton}" for family, (_, skeletons) in FAMILIES.items() for skeleton in skeletons)
