@@ -14,7 +14,7 @@ from pathlib import Path
 # copy cannot go out of date. The comment on the import is what evaluate tells people without the package to install.
 SHIM = b'''"""G-Vendi: the diversity of fine-tuning data in gradient space (arXiv 2505.20161). The metric is in hf_prism."""
 
-from .metric import GVendi  # From: hf-prism
+from hf_prism.metric import GVendi  # From: hf-prism
 
 
 __all__ = ["GVendi"]
