@@ -19,7 +19,7 @@ test: install
 quality: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 style: install
 	$(RUN) -m ruff check --fix .
