@@ -80,12 +80,13 @@ def test_cache_is_where_evaluate_looks(env, monkeypatch):
     assert registration._modules_cache() == config.HF_MODULES_CACHE
 
 
-def test_layout_is_what_evaluate_writes_itself(cache, tmp_path):
+def test_layout_is_what_evaluate_writes_itself(cache, tmp_path, monkeypatch):
     from datasets import DownloadMode
     from evaluate.loading import _create_importable_file, init_dynamic_modules
 
     registration.register()
     theirs = tmp_path / "theirs"
+    monkeypatch.setattr(sys, "path", sys.path[:])  # evaluate adds the folder
     modules = init_dynamic_modules(hf_modules_cache=theirs)
     mode = DownloadMode.REUSE_DATASET_IF_EXISTS
     _create_importable_file(str(SPACE_SHIM), [], [], modules, "metrics", "evaluate-metric/g_vendi", mode)

@@ -84,8 +84,14 @@ def module_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path))
     monkeypatch.setattr(config, "HF_MODULES_CACHE", tmp_path)
     monkeypatch.setattr(config, "HF_EVALUATE_OFFLINE", True)
-    monkeypatch.setattr(sys, "path", sys.path[:])  # evaluate adds the folder
+    # evaluate adds the folder to the path, and finds modules of one folder only in a process.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "evaluate_modules").is_dir()])
+    _forget_modules()
     yield
+    _forget_modules()
+
+
+def _forget_modules() -> None:
     for name in [name for name in sys.modules if name.startswith("evaluate_modules")]:
         del sys.modules[name]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .debiasing import fold_noise
+from .debiasing import fold_noise, score_noise
 from .featurizer import GradientFeaturizer
 from .proxy import EncodedRow, Skipped
 
@@ -52,9 +52,12 @@ def examine(featurizer: GradientFeaturizer, rows: Sequence[dict[str, Any]], say:
     usable, vectors = [row for row, _ in pairs], torch.stack([vector for _, vector in pairs])
     problems = _check_batching(featurizer, usable, vectors, say)
     if len(usable) >= 8:
-        say(
-            f"  sketch noise        {fold_noise(vectors):.4f} in a cosine (dense projection: at most {featurizer.dim**-0.5:.4f})"
-        )
+        dense = featurizer.dim**-0.5
+        say(f"  sketch noise        {fold_noise(vectors):.4f} in a cosine (dense projection: at most {dense:.4f})")
+        if featurizer.dim % 8 == 0:
+            say(
+                f"  seed to seed        {score_noise(vectors):.1%} in the score of these rows, by the sketch's seed alone"
+            )
     return problems
 
 
