@@ -240,6 +240,7 @@ def test_unknown_models(tmp_path):
         (str(tmp_path / "qwen-tiny"), ["configuration", "could not be loaded", "holds: nothing"]),
         ("acme/none", ["acme/none could not be loaded", "Hub id", "spelling", "network"]),
         (__file__, ["is a file; give the folder"]),
+        ("embeded", ["'embeded'", "did you mean 'embedded'"]),
     ]:
         with pytest.raises(ValueError) as error:
             ProxyModel(model)

@@ -1,6 +1,7 @@
 """A run directory survives crashes, damage and impatience, and never mixes two runs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -183,3 +184,12 @@ def test_bad_rows_are_found_before_the_model_is_loaded(proxy, tmp_path, monkeypa
     with pytest.raises(ValueError, match="row 20.*'late'.*completion"):
         run(proxy, tmp_path, [*ROWS, {"id": "late", "prompt": "x", "completion": None}])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_is_told_before_the_work(proxy, tmp_path, small_chunks, monkeypatch, capsys):
+    monkeypatch.setattr(module, "ESTIMATE_BATCHES", 2)
+    featurize(datasets.Dataset.from_list(ROWS), GradientFeaturizer(proxy, dim=64), tmp_path)
+    told = capsys.readouterr().err
+    assert "20 rows to featurize" in told and "0.0 MB on disk" in told
+    assert re.search(r"tokens with padding, about \d+ (seconds|minutes)", told)
+    assert told.index("rows to featurize") < told.index("Featurizing")

@@ -31,6 +31,8 @@ def local_folder(model: str) -> Path | None:
     path = Path(model).expanduser()
     if path.is_dir():
         return path
+    if difflib.get_close_matches(model, ["embedded"], cutoff=0.8):
+        raise ValueError(f"there is no proxy {model!r}; did you mean 'embedded', the one that ships with the package?")
     if path.is_file():
         raise ValueError(f"{model} is a file; give the folder that holds config.json, the weights and the tokenizer")
     if model.startswith((".", "/", "~")) or model.count("/") != 1 and "/" in model:

@@ -302,7 +302,7 @@ def demo(options: argparse.Namespace) -> int:
     featurizer = GradientFeaturizer("embedded", seed=options.seed)
     scores: dict[str, Any] = {}
     for name, rows in datasets_of_rising_diversity(options.seed).items():
-        print(f"{name}: {len(rows)} rows, such as\n    {rows[0]['prompt']}\n    {rows[1]['prompt']}", file=sys.stderr)
+        print(f"{name}: {len(rows)} rows, such as\n    {rows[0]['prompt']}\n    {rows[2]['prompt']}", file=sys.stderr)
         features = runner.run(load_rows(rows), featurizer).features
         covariance = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, ids=features["id"])
         scores[name] = (covariance.score(), covariance.spectrum(), features)

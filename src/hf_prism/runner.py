@@ -37,6 +37,9 @@ CHUNK_TOKENS = 2**16
 ENCODE_ROWS = 1000
 """Rows tokenised at a time."""
 
+ESTIMATE_BATCHES = 20
+"""Runs of at least so many batches say beforehand how long they will take."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -216,8 +219,10 @@ def _run_chunks(
     cost = {number: sum(_padded(batch, found.lengths) for batch in chunks[number]) for number in missing}
     rows = sum(len(batch) for number in missing for batch in chunks[number])
     if progress:
+        batches = [batch for number in missing for batch in chunks[number]]
         tqdm.write(
             f"{rows:,} rows to featurize, {sum(cost.values()):,} tokens with padding, "
+            f"{_duration(dataset, featurizer, found, batches)}, "
             f"{rows * featurizer.dim * 4 / 1e6:,.1f} MB on disk at {output}"
             + (f" ({len(done)} of {len(chunks)} chunks are there already)" if done else ""),
             file=sys.stderr,
@@ -231,6 +236,20 @@ def _run_chunks(
             entry = _commit(output, number, table)
             seconds = time.perf_counter() - started
             _log(output, "chunk", chunk=number, rows=entry["rows"], tokens=cost[number], seconds=round(seconds, 3))
+
+
+def _duration(dataset: Dataset, featurizer: GradientFeaturizer, found: Survey, batches: list[list[int]]) -> str:
+    """How long the batches will take, in words; measured on one of middling length, after a warm-up."""
+    if len(batches) < ESTIMATE_BATCHES:
+        return "a moment"
+    middle = batches[len(batches) // 2]
+    encoded = [row for row in _encode(dataset, featurizer, found.ids, middle) if isinstance(row, EncodedRow)]
+    featurizer.featurize_batch(encoded)
+    started = time.perf_counter()
+    featurizer.featurize_batch(encoded)
+    rate = (time.perf_counter() - started) / _padded(middle, found.lengths)
+    minutes = rate * sum(_padded(batch, found.lengths) for batch in batches) / 60
+    return f"about {minutes:.0f} minutes" if minutes >= 1.5 else f"about {60 * minutes:.0f} seconds"
 
 
 def _featurize_chunk(
