@@ -32,11 +32,10 @@ def dense_sketch(rows: np.ndarray, dim: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["orthogonal", "power law", "clusters"])
-@pytest.mark.parametrize("order", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("n", [64, 256, 384], ids=["n < d", "n = d", "n > d"])
+@pytest.mark.parametrize(
+    ("n", "order"), [(64, 0.5), (64, 1.0), (64, 2.0), (256, 0.5), (256, 1.0), (256, 2.0), (384, 1.0), (384, 2.0)]
+)
 def test_estimate_recovers_the_exact_score(kind, order, n):
-    if order < 1 and n > 256:
-        pytest.skip("not offered: more than a tenth of the score is open")
     dim, rows = 256, exact_rows(kind, n)
     truth = score_of(rows, order)
     raw, estimates = [], []

@@ -3,7 +3,6 @@
 import inspect
 import multiprocessing
 import warnings
-from importlib.resources import files
 
 import evaluate
 import numpy as np
@@ -113,8 +112,6 @@ def test_ids_reach_the_jackknife_groups(metric):
     """The interval follows the grouping, the grouping follows the ids, whatever the order of the rows."""
     rows, ids = np.repeat(ROWS, 5, axis=0) + np.arange(300)[:, None] % 7 * 0.01, [f"r{i}" for i in range(300)]
     first = metric.compute(gradients=rows, ids=ids)["interval"]
-    if first is None:
-        pytest.skip("no interval yet")
     assert metric.compute(gradients=rows[::-1], ids=ids[::-1])["interval"] == pytest.approx(first, rel=1e-9)
     assert metric.compute(gradients=rows, ids=ids[::-1])["interval"] != pytest.approx(first, rel=1e-9)
 
@@ -262,9 +259,6 @@ def test_bad_text_is_named_by_its_row(metric, folder):
     assert result["n"] == 2
 
 
-@pytest.mark.skipif(
-    not files("hf_prism").joinpath("embedded", "config.json").is_file(), reason="no embedded proxy yet"
-)
 def test_embedded_proxy_scores_texts(metric):
     repeated = metric.compute(prompts=["What is 2 + 3?"] * 6, completions=["5"] * 6, model_id="embedded")
     varied = metric.compute(**TEXTS, model_id="embedded")

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,6 @@ from hf_prism import registration
 
 SPACE = Path(__file__).parents[1] / "metrics" / "g_vendi"
 ROW = {"prompt": "What is 7 times 6?", "completion": "42"}
-needs_embedded = pytest.mark.skipif(
-    not files("hf_prism").joinpath("embedded", "config.json").is_file(), reason="the embedded proxy is not there"
-)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +100,6 @@ def test_folder_of_the_space_loads_as_a_metric(module_cache):
     assert evaluate.loading.get_imports(str(SPACE / "g_vendi.py")) == [("library", "hf_prism", "hf-prism", None)]
 
 
-@needs_embedded
 def test_snippets_of_the_card_print_what_it_says(module_cache, capsys):
     registration.register()
     text = (SPACE / "README.md").read_text(encoding="utf-8")

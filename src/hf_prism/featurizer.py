@@ -235,7 +235,8 @@ class GradientFeaturizer:
         """The configuration and the identity: what `datasets` hashes, and all that a worker receives."""
         return {
             "identity": self.identity,
-            "proxy": {**self._proxy_arguments},
+            # The commit, so that every worker loads what this process saw even if the branch moves on.
+            "proxy": {**self._proxy_arguments, "revision": self.identity["proxy.revision"]},
             "device": self.device,
         }
 
