@@ -75,6 +75,16 @@ def test_every_parameter_block_equals_autograd(name, checkpointing):
     assert_equals_autograd(engine, Batch.collate(*rows()))
 
 
+def test_a_layer_with_one_output_equals_autograd():
+    model = build("qwen2-tied")
+    model.model.layers[0].mlp.down_proj = torch.nn.Sequential(torch.nn.Linear(48, 1), torch.nn.Linear(1, 32))
+    engine = PerExampleGradients(model)
+    assert not engine.structure.by_autograd
+    batch = Batch.collate(*rows())
+    assert_equals_autograd(engine, batch)
+    assert self_check(engine, TensorSketch(engine.structure.blocks, 64, seed=0), batch).passed
+
+
 @pytest.mark.parametrize("name", ["qwen2-tied", "gemma2", "gpt2", "phi2", "mixtral"])
 def test_head_in_many_chunks_gives_the_same_gradient(name, monkeypatch):
     monkeypatch.setattr("hf_prism.gradients.LOGITS_BYTES", 4 * VOCABULARY * 3)  # three positions at a time

@@ -15,7 +15,7 @@ BLOCKS = [
     Block("q", 40, 24, "q"),
     Block("k", 12, 24, "q"),
     Block("down", 24, 100, "down"),
-    Block("norm", 1, 24, "norm"),
+    Block("norm", 0, 24, "norm"),
     Block("embed", 90, 24, "embed"),
 ]
 
@@ -103,6 +103,18 @@ def test_outer_products_streamed_in_any_order_sum_to_the_sketch_of_the_gradient(
         }
         expected = by_definition(whole, 64, seed=0)
         np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=1e-5 * np.linalg.norm(expected))
+
+
+def test_a_layer_with_one_output_is_a_matrix_with_one_row():
+    sketch = TensorSketch([Block("q", 4, 24, "q"), Block("gate", 1, 24, "q")], 32, seed=0)
+    generator = torch.Generator().manual_seed(2)
+    inputs, deltas = (torch.randn(2, 7, size, generator=generator) for size in (24, 5))
+    total = sketch.accumulator(2)
+    total.add_linear("q", inputs, deltas[..., :4], None)
+    total.add_linear("gate", inputs, deltas[..., 4:], None)
+    for i, y in enumerate(total.result()):
+        whole = {"q": deltas[i, :, :4].T @ inputs[i], "gate": deltas[i, :, 4:].T @ inputs[i]}
+        torch.testing.assert_close(y, sketch.apply(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_inner_products_are_unbiased_with_at_most_the_variance_of_dense_signs():

@@ -90,8 +90,8 @@ def exact_and_dense(matrix: np.memmap, engine: PerExampleGradients, dim: int, se
     dense = [torch.zeros(len(matrix), dim) for _ in seeds]
     start = 0
     for block in engine.structure.blocks:
-        size = block.rows * block.columns
-        for part, _ in _parts(size):
+        size = max(block.rows, 1) * block.columns
+        for part in _parts(size):
             x = torch.from_numpy(np.ascontiguousarray(matrix[:, start + part.start : start + part.stop]))
             gram += (x @ x.T).double()
         for total, seed in zip(dense, seeds, strict=True):
@@ -102,8 +102,8 @@ def exact_and_dense(matrix: np.memmap, engine: PerExampleGradients, dim: int, se
     return gram, dense
 
 
-def _parts(size: int, step: int = 2**17):
-    return [(slice(start, min(start + step, size)), None) for start in range(0, size, step)]
+def _parts(size: int, step: int = 2**17) -> list[slice]:
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def sketched(engine: PerExampleGradients, rows: list, dim: int, seed: int) -> Tensor:

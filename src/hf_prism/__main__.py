@@ -1,4 +1,4 @@
-"""`python -m hf_prism`, and `accelerate launch -m hf_prism`: the same as the command `hf-prism`."""
+"""`python -m hf_prism`: the same as the command `hf-prism`."""
 
 import sys
 

@@ -44,7 +44,7 @@ class Block:
 
     Attributes:
         name: Name of the parameter (tied weights: their first name).
-        rows: Number of outputs of a matrix; 1 for a vector (norm weights, biases).
+        rows: Number of outputs of a matrix; 0 for a vector (norm weights, biases).
         columns: Number of inputs of a matrix; length of a vector. Parameters with more than two dimensions (fused
             experts) are the matrix `(-1, shape[-1])`.
         group: Name of the first layer that reads the same input. Layers of one group share their input hash.
@@ -57,7 +57,7 @@ class Block:
 
     @property
     def is_vector(self) -> bool:
-        return self.rows == 1
+        return self.rows == 0
 
 
 class CountSketch:

@@ -326,6 +326,6 @@ def _shared_inputs(
 
 def _block(name: str, parameter: nn.Parameter, transposed: bool, group: str) -> Block:
     if parameter.ndim < 2:
-        return Block(name, 1, parameter.numel(), name)
+        return Block(name, 0, parameter.numel(), name)
     rows, columns = parameter.numel() // parameter.shape[-1], parameter.shape[-1]
     return Block(name, columns, rows, group) if transposed else Block(name, rows, columns, group)
