@@ -15,6 +15,8 @@ from helpers import CHATML, save_tiny_model, tiny_tokenizer
 from hf_prism import GradientFeaturizer
 from hf_prism.batches import BATCH_TOKENS, plan_batches
 from hf_prism.gradients import Batch, autograd_gradients
+from hf_prism.proxy import EncodedRow
+from hf_prism.samples import RowError
 
 
 ROWS = [
@@ -264,6 +266,70 @@ def test_batches_hold_like_lengths_within_the_budget_and_every_row_once():
     padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
     assert plan_batches(lengths, one_by_one=True) == [[i] for i in sorted(range(500), key=lambda i: (-lengths[i], i))]
+
+
+def encoded_rows(featurizer: GradientFeaturizer) -> list[EncodedRow]:
+    return featurizer.proxy.encode_rows([{"prompt": "x" * k, "completion": f"{k} clips"} for k in range(3, 14)])
+
+
+def out_of_memory_beyond(featurizer: GradientFeaturizer, tokens: int, monkeypatch) -> list[int]:
+    """Let the engine fail as CUDA does on batches of more tokens; return the list of the sizes it was asked for."""
+    engine, asked = featurizer.engine, []
+
+    def limited(batch, accumulator, **options):
+        asked.append(len(batch.lengths))
+        if batch.input_ids.numel() > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return engine(batch, accumulator, **options)
+
+    limited.model = engine.model
+    monkeypatch.setitem(featurizer.__dict__, "engine", limited)
+    return asked
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_divided_with_the_same_numbers(proxy, monkeypatch):
+    featurizer = GradientFeaturizer(proxy, dim=64)
+    rows = encoded_rows(featurizer)
+    alone = [featurizer.featurize_batch([row])[0] for row in rows]
+    longest = max(len(row.input_ids) for row in rows)
+    asked = out_of_memory_beyond(featurizer, 3 * longest, monkeypatch)
+    results, parts = featurizer.featurize_batches([rows, rows])
+    assert parts == {0: [3, 3, 3, 2], 1: [3, 3, 3, 2]}
+    assert asked == [11, 6, 3, 3, 5, 3, 2, 3, 3, 3, 2], "the second batch begins with what the first one learned"
+    for batch in results:
+        for got, expected in zip(batch, alone, strict=True):
+            np.testing.assert_allclose(got["gradient"], expected["gradient"], rtol=0, atol=1e-5)
+            assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    fresh = GradientFeaturizer(proxy, dim=64)  # with memory enough, but told the division
+    again, replayed = fresh.featurize_batches([rows, rows], parts)
+    assert replayed == parts
+    for one, two in zip([r for b in results for r in b], [r for b in again for r in b], strict=True):
+        np.testing.assert_array_equal(one["gradient"], two["gradient"])
+
+
+def test_a_row_that_alone_does_not_fit_into_memory_is_named_with_the_fix(proxy, monkeypatch):
+    featurizer = GradientFeaturizer(proxy, dim=64)
+    row = featurizer.proxy.encode(ROWS[0], "row 7 (id 'x')")
+    featurizer.featurize_batch([row])
+    out_of_memory_beyond(featurizer, 1, monkeypatch)
+    with pytest.raises(RowError, match=r"row 7 \(id 'x'\).*do not fit into the memory of cpu.*max_length"):
+        featurizer.featurize_batch([row])
+
+
+def test_a_row_over_the_token_budget_is_recomputed_layer_by_layer_to_the_same_bits(proxy, monkeypatch):
+    featurizer = GradientFeaturizer(proxy, dim=64)
+    row = featurizer.proxy.encode(ROWS[0])
+    stored = featurizer.featurize_batch([row])[0]
+    calls, layers = [], featurizer.engine.model.model.layers
+    for number, layer in enumerate(layers):
+        layer.register_forward_pre_hook(lambda *_, number=number: calls.append(number))
+        layer.mlp.register_forward_pre_hook(lambda *_, number=number: calls.append(number))
+    monkeypatch.setattr("hf_prism.batches.BATCH_TOKENS", len(row.input_ids) - 1)
+    long = featurizer.featurize_batch([row])[0]
+    once = [number for number in range(len(layers)) for _ in range(2)]
+    assert calls == once + [*reversed(range(len(layers)))], "each MLP ran again in the backward pass"
+    np.testing.assert_array_equal(stored["gradient"], long["gradient"])
+    assert stored["loss"] == long["loss"]
 
 
 def test_lora_adapter_folder_is_put_onto_its_base_and_differentiated_by_name(proxy, tmp_path):

@@ -47,17 +47,19 @@ def rows(lengths: tuple[int, ...] = (7, 13, 10), seed: int = 0) -> tuple[list[li
     return ids, masks
 
 
-def streamed(engine: PerExampleGradients, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def streamed(
+    engine: PerExampleGradients, batch: Batch, **options: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     parts, losses = [], []
     for part in list(batch.rows()) if engine.structure.by_autograd else [batch]:
         total = Materialised(len(part.lengths), engine.structure.blocks)
-        losses.append(engine(part, total))
+        losses.append(engine(part, total, **options))
         parts.append(total.gradients)
     return torch.cat(losses), {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def assert_equals_autograd(engine: PerExampleGradients, batch: Batch) -> None:
-    losses, gradients = streamed(engine, batch)
+def assert_equals_autograd(engine: PerExampleGradients, batch: Batch, **options: bool) -> None:
+    losses, gradients = streamed(engine, batch, **options)
     for row, (loss, expected) in enumerate(autograd_gradients(engine.model, batch, engine.structure)):
         assert losses[row].item() == pytest.approx(loss, rel=1e-5)
         norm = torch.cat([g.flatten() for g in expected.values()]).norm()
@@ -70,9 +72,9 @@ def assert_equals_autograd(engine: PerExampleGradients, batch: Batch) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_parameter_block_equals_autograd(name, checkpointing):
     model = build(name)
-    engine = PerExampleGradients(model, checkpointing=checkpointing)
+    engine = PerExampleGradients(model)
     assert engine.structure.num_parameters[0] == sum(p.numel() for p in model.parameters())
-    assert_equals_autograd(engine, Batch.collate(*rows()))
+    assert_equals_autograd(engine, Batch.collate(*rows()), checkpointing=checkpointing)
 
 
 def test_a_layer_with_one_output_equals_autograd():

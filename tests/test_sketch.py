@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_prism import sketch as sketch_module
 from hf_prism.sketch import ALGORITHM, Block, CountSketch, TensorSketch, rademacher_columns, random_words
 
 
@@ -76,7 +77,9 @@ def test_sketch_equals_its_definition_written_without_fourier_transforms(dim):
     )
 
 
-def test_outer_products_streamed_in_any_order_sum_to_the_sketch_of_the_gradient():
+@pytest.mark.parametrize("at_a_time", [1, 3, 8, 256])
+def test_outer_products_streamed_in_any_order_and_pieces_sum_to_the_sketch_of_the_gradient(at_a_time, monkeypatch):
+    monkeypatch.setitem(sketch_module.TOKENS_AT_A_TIME, "cpu", at_a_time)
     sketch = TensorSketch(BLOCKS, 64, seed=0)
     generator = torch.Generator().manual_seed(1)
     inputs = {name: torch.randn(2, 7, size, generator=generator) for name, size in (("q", 24), ("down", 100))}
@@ -88,8 +91,8 @@ def test_outer_products_streamed_in_any_order_sum_to_the_sketch_of_the_gradient(
     total = sketch.accumulator(2)
     total.add_linear("k", inputs["q"], deltas["k"], None)  # the group waits for q
     total.add_embedding("embed", ids, deltas["embed"])
-    segments = torch.tensor([1] * 7 + [0] * 7)  # tokens of the second sample first
-    flat = [tensor.flip(0).reshape(1, 14, -1) for tensor in (inputs["down"], deltas["down"])]
+    segments = torch.tensor([0] * 5 + [1] * 9)  # the supervised tokens of the head, gathered
+    flat = [tensor.reshape(1, 14, -1) for tensor in (inputs["down"], deltas["down"])]
     total.add_linear("down", flat[0], flat[1], segments)
     total.add_vector("norm", norm)
     total.add_linear("q", inputs["q"], deltas["q"], None)
@@ -97,7 +100,7 @@ def test_outer_products_streamed_in_any_order_sum_to_the_sketch_of_the_gradient(
         whole = {
             "q": deltas["q"][i].T @ inputs["q"][i],
             "k": deltas["k"][i].T @ inputs["q"][i],
-            "down": deltas["down"][i].T @ inputs["down"][i],
+            "down": flat[1][0, segments == i].T @ flat[0][0, segments == i],
             "norm": norm[i],
             "embed": torch.zeros(90, 24).index_add(0, ids[i], deltas["embed"][i]),
         }

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from . import batches as batching
 from .batches import plan_batches, separate
 from .gradients import Batch, PerExampleGradients, SelfCheck, self_check
 from .proxy import EncodedRow, ProxyModel, Skipped
+from .samples import RowError
 from .sketch import ALGORITHM, TensorSketch
 from .structure import check_choice
 
@@ -26,6 +31,16 @@ if TYPE_CHECKING:
 
 CHECK_TOKENS = 256
 """Tokens of a row that are compared with autograd."""
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Rows and, still on the device, what one forward and backward pass found for them."""
+
+    rows: Sequence[EncodedRow]
+    vectors: Tensor
+    norms: Tensor
+    losses: Tensor
 
 
 class GradientFeaturizer:
@@ -110,9 +125,7 @@ class GradientFeaturizer:
             "assistant_turns": assistant_turns,
             "trust_remote_code": trust_remote_code,
         }
-        self._rank: int | None = None
-        self._lock = threading.RLock()
-        self._checked = False
+        self._start()
         _ = self.identity  # a wrong model, option or template is an error here, not in the first worker
 
     def __call__(self, rows: Mapping[str, Any], rank: int | None = None) -> dict[str, Any]:
@@ -126,25 +139,92 @@ class GradientFeaturizer:
         results: list[dict[str, Any] | Skipped] = [row if isinstance(row, Skipped) else {} for row in rows]
         encoded = {i: row for i, row in enumerate(rows) if isinstance(row, EncodedRow)}
         kept, lengths = list(encoded), [len(row.input_ids) for row in encoded.values()]
-        with self._lock:  # threads take turns: a pass hooks into the model and swaps its parameters
-            for batch in plan_batches(lengths, one_by_one=bool(kept) and self.one_by_one):
-                indices = [kept[j] for j in batch]
-                for i, result in zip(indices, self.featurize_batch([encoded[i] for i in indices]), strict=True):
-                    results[i] = result
+        plan = plan_batches(lengths, one_by_one=bool(kept) and self.one_by_one)
+        found, _ = self.featurize_batches([encoded[kept[j]] for j in batch] for batch in plan)
+        for batch, values in zip(plan, found, strict=True):
+            for j, value in zip(batch, values, strict=True):
+                results[kept[j]] = value
         missing = {"gradient": None, "gradient_norm": None, "loss": None, "num_tokens": 0, "truncated": False}
         return {name: [(missing if isinstance(r, Skipped) else r)[name] for r in results] for name in self.features}
 
     def featurize_batch(self, rows: Sequence[EncodedRow]) -> list[dict[str, Any] | Skipped]:
         """Featurize rows in one forward and backward pass: the columns of each row, or why it was skipped."""
-        self._check_once(rows)
-        batch = self._collate(rows)
-        accumulator = self.sketch.accumulator(len(rows))
-        losses = self.engine(batch, accumulator)
+        return self.featurize_batches([rows])[0][0]
+
+    def featurize_batches(
+        self, batches: Iterable[Sequence[EncodedRow]], parts: Mapping[int, Sequence[int]] | None = None
+    ) -> tuple[list[list[dict[str, Any] | Skipped]], dict[int, list[int]]]:
+        """Featurize batches of rows, one forward and backward pass each; the device is waited for once, at the end.
+
+        Args:
+            batches: What one pass holds; pulled one at a time.
+            parts: By batch number, the sizes of the parts in which it must run: a division returned by an earlier
+                call, repeated so that the numbers are the same to the last bit.
+
+        Returns:
+            For each batch the columns of each row, or why it was skipped; and the parts of those batches that had to
+            be divided because memory ran out.
+
+        Raises:
+            RowError: A row alone does not fit into memory, or has no usable gradient.
+        """
+        results: list[list[dict[str, Any] | Skipped]] = []
+        divided: dict[int, list[int]] = {}
+        with self._lock:  # threads take turns: a pass hooks into the model and swaps its parameters
+            launched = []
+            for number, rows in enumerate(batches):
+                self._check_once(rows)
+                passes = self._launch_in_parts(rows, (parts or {}).get(number) or self._sizes(rows))
+                if len(passes) > 1:
+                    divided[number] = [len(part.rows) for part in passes]
+                launched.append(passes)
+            for passes in launched:
+                results.append([result for part in passes for result in self._collect(part)])
+        return results, divided
+
+    def _sizes(self, rows: Sequence[EncodedRow]) -> list[int]:
+        """The parts a batch runs in: one, unless a smaller batch has already been too much for the memory."""
+        longest, size = max(len(row.input_ids) for row in rows), len(rows)
+        while size > 1 and size * longest >= self._too_many_tokens:
+            size = -(-size // 2)
+        return [min(size, len(rows) - start) for start in range(0, len(rows), size)]
+
+    def _launch_in_parts(self, rows: Sequence[EncodedRow], sizes: Sequence[int]) -> list[_Pass]:
+        """Run rows in parts of these sizes, and halve a part for which the memory does not suffice."""
+        passes: list[_Pass] = []
+        waiting, start = list(sizes), 0
+        while waiting:
+            size = waiting.pop(0)
+            part = rows[start : start + size]
+            try:
+                passes.append(self._launch(part))
+                start += size
+            except torch.OutOfMemoryError as error:
+                tokens = size * max(len(row.input_ids) for row in part)
+                if size == 1:
+                    raise RowError(
+                        f"{part[0].where}: its {tokens:,} tokens alone do not fit into the memory of "
+                        f"{self._engine_device}. Pass max_length with on_long='truncate' or 'skip' (--max-length, "
+                        "--on-long), or use a smaller proxy."
+                    ) from error
+                self._too_many_tokens = min(self._too_many_tokens, tokens)
+                waiting[:0] = [size - size // 2, size // 2]
+            if waiting:
+                torch.cuda.empty_cache()  # once the failed pass is forgotten; does nothing without CUDA
+        return passes
+
+    def _launch(self, rows: Sequence[EncodedRow]) -> _Pass:
+        batch, accumulator = self._collate(rows), self.sketch.accumulator(len(rows))
+        # A row over the budget runs alone, and stays within a full batch's memory that way.
+        losses = self.engine(batch, accumulator, checkpointing=batch.input_ids.numel() > batching.BATCH_TOKENS)
         sketches = accumulator.result()
         norms = sketches.norm(dim=1)
-        vectors = (sketches / norms.unsqueeze(1)).cpu().numpy()
+        return _Pass(rows, sketches / norms.unsqueeze(1), norms, losses)
+
+    def _collect(self, done: _Pass) -> list[dict[str, Any] | Skipped]:
         results: list[dict[str, Any] | Skipped] = []
-        for row, vector, norm, loss in zip(rows, vectors, norms.tolist(), losses.tolist(), strict=True):
+        columns = (done.vectors.cpu().numpy(), done.norms.tolist(), done.losses.tolist())
+        for row, vector, norm, loss in zip(done.rows, *columns, strict=True):
             if np.isfinite(vector).all():  # a zero gradient divides to NaN
                 values = {"gradient": vector, "gradient_norm": norm, "loss": loss, "num_tokens": row.num_tokens}
                 results.append(values | {"truncated": row.truncated})
@@ -244,7 +324,13 @@ class GradientFeaturizer:
         self.identity = state["identity"]
         self._proxy_arguments, self.device = state["proxy"], state["device"]
         self.dim, self.seed, self.parameters = (self.identity[name] for name in ("dim", "seed", "parameters"))
-        self._rank, self._lock, self._checked = None, threading.RLock(), False
+        self._start()
+
+    def _start(self) -> None:
+        self._rank: int | None = None
+        self._lock = threading.RLock()
+        self._checked = False
+        self._too_many_tokens = math.inf
 
     def _resolve_device(self) -> str:
         if _in_worker():

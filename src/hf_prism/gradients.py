@@ -43,7 +43,7 @@ class Batch:
     Attributes:
         input_ids: (batch, time) int64.
         supervised: (batch, time) bool; True where the token is part of the loss. Position 0 never is, since nothing
-            predicts it.
+            predicts it. It stays on the host, so that no pass over the data waits for the device.
         lengths: Number of tokens of each row.
     """
 
@@ -62,7 +62,7 @@ class Batch:
         for row, (tokens, mask) in enumerate(zip(input_ids, masks, strict=True)):
             ids[row, : len(tokens)] = torch.as_tensor(tokens)
             supervised[row, 1 : len(tokens)] = torch.as_tensor(mask, dtype=torch.bool)[1:]
-        return cls(ids.to(device), supervised.to(device), lengths)
+        return cls(ids.to(device), supervised, lengths)
 
     def rows(self) -> Iterator[Batch]:
         """Yield each row as a batch of its own, without padding."""
@@ -71,17 +71,18 @@ class Batch:
 
 
 class _Tap(torch.autograd.Function):
-    """A copy of a layer's output; its backward hands (input, output gradient) to `sink`.
+    """Passes a layer's output on; its backward hands (input, output gradient) to `sink`.
 
-    A copy, because some models (Gemma 3n) go on in place, which autograd forbids on a view. The input goes through
-    `save_for_backward`, so that activation checkpointing can drop and recompute it.
+    The input goes through `save_for_backward`, so that activation checkpointing can drop and recompute it. The output
+    is marked as changed in place, which spares a copy and lets a model (Gemma 3n) really change it in place later.
     """
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, source: Tensor, sink: Any) -> Tensor:
         ctx.save_for_backward(source)
+        ctx.mark_dirty(output)
         ctx.sink = sink
-        return output.clone()
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -93,7 +94,8 @@ class _Tap(torch.autograd.Function):
 
 def _tap(output: Tensor, source: Tensor, sink: Any) -> Tensor:
     # The first tapped layer starts the graph: below it nothing needs a gradient.
-    return _Tap.apply(output if output.requires_grad else output.detach().requires_grad_(), source, sink)  # pyright: ignore
+    started = output if output.requires_grad else output.detach().requires_grad_().clone()
+    return _Tap.apply(started, source, sink)  # pyright: ignore
 
 
 class PerExampleGradients:
@@ -102,7 +104,6 @@ class PerExampleGradients:
     Args:
         model: A causal LM. It is put in eval mode and its parameters are frozen.
         parameters: "all", or a regular expression over parameter names.
-        checkpointing: Recompute the activations of each layer in the backward pass: less memory, same numbers.
 
     Example:
         >>> engine = PerExampleGradients(model)
@@ -113,15 +114,20 @@ class PerExampleGradients:
         torch.Size([8, 1024])
     """
 
-    def __init__(self, model: nn.Module, *, parameters: str = "all", checkpointing: bool = False):
+    def __init__(self, model: nn.Module, *, parameters: str = "all"):
         self.model = model.eval().requires_grad_(False)
         self.structure: Structure = discover(model, parameters)
-        self.checkpointing = checkpointing
         self._accumulator: Accumulator
         self._segments: Tensor | None = None
 
-    def __call__(self, batch: Batch, accumulator: Accumulator) -> Tensor:
+    def __call__(self, batch: Batch, accumulator: Accumulator, *, checkpointing: bool = False) -> Tensor:
         """Stream the gradients of a batch into `accumulator` and return the losses, (batch,) float32.
+
+        Args:
+            batch: The rows.
+            accumulator: What receives their gradient.
+            checkpointing: Keep only the input of each decoder layer and recompute the rest in the backward pass: the
+                same numbers in less memory, for a third more time.
 
         Raises:
             ValueError: A row has no supervised token.
@@ -135,7 +141,7 @@ class PerExampleGradients:
                 "closed-form gradient: give this model one row at a time (Batch.rows())."
             )
         self._accumulator, self._batch_size = accumulator, len(batch.lengths)
-        with self._attached(), torch.enable_grad():
+        with self._attached(checkpointing), torch.enable_grad():
             output = run_backbone(self.model, batch.input_ids)
             hidden = output.last_hidden_state
             losses, grad = self._head(hidden, type(output), batch)
@@ -146,27 +152,32 @@ class PerExampleGradients:
     def _head(self, hidden: Tensor, output_type: Callable, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the losses and the gradient of the hidden states, a chunk of supervised positions at a time."""
         rows, positions = batch.supervised.nonzero(as_tuple=True)
-        weights = 1.0 / batch.supervised.sum(dim=1).float()
-        losses = hidden.new_zeros(len(batch.lengths), dtype=torch.float32)
+        weights = 1.0 / batch.supervised.sum(dim=1).float()[rows]
+        row, position, weight = (t.to(hidden.device) for t in (rows, positions, weights))
+        nlls = []
         grad = torch.zeros_like(hidden)
         vocabulary = self.model.config.get_text_config().vocab_size  # pyright: ignore
         step = max(1, LOGITS_BYTES // (4 * vocabulary))
-        for start in range(0, rows.numel(), step):
-            row, position = rows[start : start + step], positions[start : start + step]
-            gathered = hidden.detach()[row, position - 1].unsqueeze(0).requires_grad_(hidden.requires_grad)
-            self._segments = row
-            logits = head_logits(self.model, output_type, gathered)[0].float()
-            nll = F.cross_entropy(logits, batch.input_ids[row, position], reduction="none")
-            if nll.requires_grad:
-                (nll * weights[row]).sum().backward()
+        for part in (slice(start, start + step) for start in range(0, len(rows), step)):
+            target = batch.input_ids[row[part], position[part]].unsqueeze(1)
+            gathered = hidden.detach()[row[part], position[part] - 1].unsqueeze(0).requires_grad_(hidden.requires_grad)
+            self._segments = rows[part]
+            logits = head_logits(self.model, output_type, gathered)
+            scores = torch.log_softmax(logits.detach()[0], dim=-1, dtype=torch.float32)
+            nlls.append(-scores.gather(1, target).squeeze(1))
+            if logits.requires_grad:
+                # The gradient of the weighted mean NLL in place: (softmax - one-hot) * weight.
+                delta = scores.exp_().mul_(weight[part].unsqueeze(1))
+                delta.scatter_add_(1, target, -weight[part].unsqueeze(1))
+                logits.backward(delta.unsqueeze(0).to(logits.dtype))
             if gathered.grad is not None:
-                grad[row, position - 1] = gathered.grad[0]
-            losses.index_add_(0, row, nll.detach() * weights[row])
+                grad[row[part], position[part] - 1] = gathered.grad[0]
         self._segments = None
-        return losses, grad
+        member = F.one_hot(rows, len(batch.lengths)).T.float() * weights  # keeps the order of the sums fixed
+        return member.to(hidden.device) @ torch.cat(nlls), grad
 
     @contextmanager
-    def _attached(self) -> Iterator[None]:
+    def _attached(self, checkpointing: bool) -> Iterator[None]:
         """Tap the layers, leave to autograd the parameters it must serve, and undo both at the end."""
         handles = [
             self.model.get_submodule(name).register_forward_hook(partial(self._hook, layer))
@@ -175,9 +186,10 @@ class PerExampleGradients:
         by_autograd = [self.model.get_parameter(name).requires_grad_() for name in self.structure.by_autograd]
         for name, parameter in zip(self.structure.by_autograd, by_autograd, strict=True):
             handles.append(parameter.register_post_accumulate_grad_hook(partial(self._take_gradient, name)))
-        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)] * self.checkpointing
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)] * checkpointing
         for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            # Frozen models in eval mode draw no random numbers, whose state need not be saved.
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
         try:
             yield
         finally:
@@ -230,7 +242,7 @@ class PerExampleGradients:
         """Sum over every dimension but the row and the last: (batch, ..., size) to (batch, size)."""
         if self._segments is None:
             return values.flatten(1, -2).sum(dim=1)
-        member = F.one_hot(self._segments, self._batch_size).T.to(values.dtype)
+        member = F.one_hot(self._segments, self._batch_size).T.to(values.device, values.dtype)
         return member @ values.reshape(self._segments.numel(), -1)
 
 
@@ -245,7 +257,7 @@ def autograd_gradients(
     parameters = names or [block.name for block in structure.blocks]
     tensors = [model.get_parameter(name) for name in parameters]
     for row in batch.rows():
-        labels = row.input_ids.masked_fill(~row.supervised, -100)
+        labels = row.input_ids.masked_fill(~row.supervised.to(row.input_ids.device), -100)
         with torch.enable_grad():
             for tensor in tensors:
                 tensor.requires_grad_()

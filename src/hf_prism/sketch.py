@@ -16,7 +16,7 @@ Hashes and signs are raw Philox bits keyed by (seed, name, side): the same on ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,9 @@ ALGORITHM = "tensorsketch-1"
 """Name and version of the map. It is part of every feature_id; change it when any hash, sign or rule changes."""
 
 
-TOKENS_AT_A_TIME = 256
-"""Tokens sketched at a time, so that the buffers stay in the processor's cache. It changes the last bits only."""
+TOKENS_AT_A_TIME = {"cpu": 256, "cuda": 8192}
+"""Tokens sketched at a time: on a CPU, as many as keep the buffers in its cache; on a GPU, enough to fill it. It
+changes the last bits only."""
 
 
 def random_words(seed: int, *key: str | int, count: int) -> np.ndarray:
@@ -96,8 +97,8 @@ class CountSketch:
         """Sketch the last dimension: (..., size) of any float dtype to (..., dim) float32, added to `out` if given."""
         out = x.new_zeros((*x.shape[:-1], self.dim), dtype=torch.float32) if out is None else out
         for start in range(0, self.size, self.dim):
-            stop = min(start + self.dim, self.size)
-            out.index_add_(-1, self.buckets[start:stop], x[..., start:stop] * self.signs[start:stop])
+            run = slice(start, min(start + self.dim, self.size))
+            out.index_add_(-1, self.buckets[run], x[..., run] * self.signs[run])
         return out
 
 
@@ -156,8 +157,8 @@ class TensorSketch:
 class SketchAccumulator:
     """The sketches of a batch while its gradient streams by, layer by layer.
 
-    `segments` says which sample each token belongs to: None where tensors are (batch, time, features), else a
-    (tokens,) index for tensors of shape (..., tokens, features).
+    `segments` says which sample each token belongs to: None where tensors are (batch, time, features), else an
+    ascending (tokens,) index, on the host, for tensors of shape (1, tokens, features).
     """
 
     def __init__(self, sketch: TensorSketch, batch_size: int):
@@ -168,29 +169,30 @@ class SketchAccumulator:
         self.waiting: dict[str, list[tuple[str, Tensor]]] = {}
 
     def add_linear(self, name: str, inputs: Tensor, deltas: Tensor, segments: Tensor | None) -> None:
-        """Add a linear layer: inputs (..., in) and output gradients (..., out)."""
+        """Add a linear layer: inputs (batch, time, in) and output gradients (batch, time, out)."""
         group = self.sketch.blocks[name].group
         members = self.waiting.setdefault(group, [])
-        members.append((name, deltas.flatten(0, -2)))
+        members.append((name, deltas))
         if len(members) < self.sketch.group_sizes[group]:
             return
         del self.waiting[group]
-        inputs, columns = inputs.flatten(0, -2), self.sketch.column_sketch[group]
-        segments = self._by_row(len(inputs)) if segments is None else segments
-        for part in _slices(len(inputs)):
+        columns = self.sketch.column_sketch[group]
+        for part in self._parts(inputs.shape[:2]):
             rows = None
             for member, delta in members:
                 rows = self.sketch.row_sketch[member](delta[part], out=rows)
             assert rows is not None
-            self._add_products(torch.fft.rfft(rows), torch.fft.rfft(columns(inputs[part])), segments[part])
+            products = torch.fft.rfft(rows).mul_(torch.fft.rfft(columns(inputs[part])))
+            self._add(products, part, segments)
 
     def add_embedding(self, name: str, ids: Tensor, deltas: Tensor) -> None:
         """Add an embedding: ids (batch, time) and gradients of the rows looked up (batch, time, features)."""
         rows, columns = self.sketch.row_sketch[name], self.sketch.column_sketch[self.sketch.blocks[name].group]
-        ids, deltas, segments = ids.flatten(), deltas.flatten(0, -2), self._by_row(ids.numel())
-        for part in _slices(len(ids)):
-            one_hot = self.sketch.phases[rows.buckets[ids[part]]] * rows.signs[ids[part]].unsqueeze(-1)
-            self._add_products(one_hot, torch.fft.rfft(columns(deltas[part])), segments[part])
+        for part in self._parts(ids.shape):
+            token = ids[part]
+            one_hot = self.sketch.phases[rows.buckets[token]]
+            products = torch.fft.rfft(columns(deltas[part]) * rows.signs[token].unsqueeze(-1)).mul_(one_hot)
+            self._add(products, part, None)
 
     def add_vector(self, name: str, gradients: Tensor) -> None:
         """Add the gradients of a vector parameter, one row a sample: (batch, size)."""
@@ -202,31 +204,40 @@ class SketchAccumulator:
         if block.is_vector:
             return self.add_vector(name, gradient.reshape(1, -1))
         rows, columns = self.sketch.row_sketch[name], self.sketch.column_sketch[block.group]
-        matrix, segments = gradient.reshape(block.rows, block.columns), self._by_row(block.columns)
-        for part in _slices(block.columns):
-            one_hot = self.sketch.phases[columns.buckets[part]] * columns.signs[part].unsqueeze(-1)
-            self._add_products(torch.fft.rfft(rows(matrix[:, part].T)), one_hot, segments[part])
+        matrix = gradient.reshape(block.rows, block.columns).T.unsqueeze(0)
+        for part in self._parts(matrix.shape[:2]):
+            _, column = part
+            one_hot = self.sketch.phases[columns.buckets[column]]
+            products = torch.fft.rfft(rows(matrix[part]) * columns.signs[column].unsqueeze(-1)).mul_(one_hot)
+            self._add(products, part, None)
 
-    def _by_row(self, tokens: int) -> Tensor:
-        """The sample of each token where all samples have the same number of them."""
-        samples = torch.arange(self.batch_size, device=self.sketch.device)
-        return samples.repeat_interleave(tokens // self.batch_size)
+    def _parts(self, shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+        """Cut (batch, time) into pieces of so many tokens: several whole samples, or a stretch of one."""
+        batch, time = shape
+        tokens = TOKENS_AT_A_TIME.get(self.sketch.device.type, TOKENS_AT_A_TIME["cuda"])
+        samples = max(1, tokens // time)
+        for first in range(0, batch, samples):
+            for start in range(0, time, tokens):
+                yield slice(first, min(first + samples, batch)), slice(start, min(start + tokens, time))
 
-    def _add_products(self, rows: Tensor, columns: Tensor, segments: Tensor) -> None:
-        # A matrix product with the membership keeps the order of the sum fixed, which a scatter on a GPU does not.
-        member = torch.nn.functional.one_hot(segments, self.batch_size).T.float()
-        products = member @ torch.view_as_real(rows.mul_(columns)).flatten(1)
-        self.spectrum += torch.view_as_complex(products.unflatten(1, (-1, 2)))
+    def _add(self, products: Tensor, part: tuple[slice, slice], segments: Tensor | None) -> None:
+        """Add a piece's products (samples, tokens, frequencies), summed over each sample's tokens."""
+        # Sums and matrix products have a fixed order, which a scatter on a GPU does not.
+        real = torch.view_as_real(products).flatten(2)
+        if segments is None:
+            samples, total = part[0], real.sum(dim=1)
+        else:
+            of_token = segments[part[1]]
+            first, last = int(of_token[0]), int(of_token[-1])
+            samples = slice(first, last + 1)
+            member = torch.nn.functional.one_hot(of_token - first, last - first + 1).T
+            total = member.to(real.device, torch.float32) @ real[0]
+        self.spectrum[samples] += torch.view_as_complex(total.unflatten(1, (-1, 2)))
 
     def result(self) -> Tensor:
         """Return the sketches, (batch, dim) float32."""
         assert not self.waiting, f"layers without their companions: {self.waiting}"
         return torch.fft.irfft(self.spectrum, n=self.sketch.dim) + self.direct
-
-
-def _slices(tokens: int) -> Iterator[slice]:
-    for start in range(0, tokens, TOKENS_AT_A_TIME):
-        yield slice(start, start + TOKENS_AT_A_TIME)
 
 
 def rademacher_columns(
