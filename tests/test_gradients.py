@@ -266,3 +266,29 @@ def test_rows_without_a_supervised_token_are_refused():
 def test_parameter_choices_that_select_nothing_are_refused(pattern, message):
     with pytest.raises(ValueError, match=message):
         PerExampleGradients(build("qwen2-tied"), parameters=pattern)
+
+
+def test_a_pass_never_asks_the_device_for_a_value(monkeypatch):
+    # Tensors on the meta device have no values: whatever waits for one fails there. Transformers asks once itself,
+    # whether position ids restart.
+    monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", lambda position_ids: None)
+    engine = PerExampleGradients(build("qwen2-tied"))
+    engine.model.to("meta")
+    sketch = TensorSketch(engine.structure.blocks, 64, 0, "meta")
+    total = sketch.accumulator(3)
+    losses = engine(Batch.collate(*rows(), device="meta"), total)
+    assert losses.shape == (3,) and total.result().shape == (3, 64)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("name", ["qwen2-tied", "gemma3", "gpt2"])
+def test_cuda_and_cpu_sketches_agree_within_the_error_of_the_dtype(name, dtype, tolerance):
+    sketches = []
+    for device in ("cpu", "cuda"):
+        engine = PerExampleGradients(build(name).to(device, dtype))
+        sketch = TensorSketch(engine.structure.blocks, 256, 0, device)
+        total = sketch.accumulator(3)
+        engine(Batch.collate(*rows(), device=device), total)
+        sketches.append(total.result().cpu())
+    assert ((sketches[0] - sketches[1]).norm(dim=1) <= tolerance * sketches[0].norm(dim=1)).all()
