@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import pickle
+import tracemalloc
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState, debug_launcher
+from accelerate.utils import gather_object
 
 from hf_prism.debiasing import debiased_vendi
+from hf_prism.vectors import BLOCK_ROWS, content_hashes, id_hashes, number_blocks
 from hf_prism.vendi import Covariance, contribution, g_vendi, rarefaction, vendi
 
 
@@ -35,8 +40,9 @@ def random_rows(n: int, dim: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def few_rows_kept(monkeypatch):
-    """Condenses already beyond 1,000 rows."""
+    """Condenses already beyond 1,000 rows, in products of 50."""
     monkeypatch.setattr("hf_prism.vendi.KEEP_ROWS", 1000)
+    monkeypatch.setattr("hf_prism.moments.BATCH_ROWS", 50)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -112,9 +118,13 @@ def test_many_equal_rows_do_not_fall_into_one_group(few_rows_kept):
 CONTAINERS = {
     "float64": lambda rows: rows,
     "float16": lambda rows: rows.astype(np.float16),
+    "every second of an array": lambda rows: np.repeat(rows.astype(np.float16), 2, axis=0)[::2],
+    "columns apart": lambda rows: np.asfortranarray(rows.astype(np.float32)),
+    "whole numbers": lambda rows: rows.astype(np.int16),
     "list": lambda rows: rows.tolist(),
     "list of arrays": list,
     "tensor": torch.tensor,
+    "float16 tensor": lambda rows: torch.tensor(rows).half(),
     "bfloat16": lambda rows: torch.tensor(rows).bfloat16(),
     "with a graph": lambda rows: torch.tensor(rows, requires_grad=True),
     "list of tensors": lambda rows: [torch.tensor(row) for row in rows],
@@ -125,6 +135,15 @@ CONTAINERS = {
     "fixed length": lambda rows: CONTAINERS["dataset"](rows).cast_column(
         "gradient", datasets.List(datasets.Value("float32"), length=rows.shape[1])
     ),
+    "float16 column": lambda rows: datasets.Dataset.from_dict(
+        {"gradient": rows.astype(np.float16)},
+        features=datasets.Features(gradient=datasets.List(datasets.Value("float16"), length=rows.shape[1])),
+    ),
+    "part of a float16 column": lambda rows: CONTAINERS["float16 column"](np.concatenate([rows + 1, rows])).select(
+        range(len(rows), 2 * len(rows))
+    ),
+    "shuffled float16 column": lambda rows: CONTAINERS["float16 column"](rows).shuffle(seed=0),
+    "chunks": lambda rows: datasets.concatenate_datasets([CONTAINERS["float16 column"](r) for r in np.split(rows, 8)]),
 }
 
 
@@ -133,6 +152,142 @@ def test_every_container_gives_the_same_score(name):
     rows = np.round(random_rows(40, 16) * 4) + 1  # small whole numbers, exact in every dtype
     expected = textbook_vendi(rows, 1)
     assert g_vendi(CONTAINERS[name](rows)).g_vendi == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_float16_is_read_exactly():
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    values = values[np.isfinite(values)].reshape(-1, 64)
+    read = np.concatenate([rows for _, rows in number_blocks(values)])
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read.view(np.uint32), values.astype(np.float32).view(np.uint32))
+    for bad in (np.nan, np.inf, -np.inf):
+        values[7, 3] = bad
+        with pytest.raises(ValueError, match="row 7 holds NaN or infinity"):
+            g_vendi(values)
+
+
+def test_rows_of_different_dtype_mix(few_rows_kept):
+    rows = np.round(random_rows(3000, 16) * 4) + 1
+    covariance = Covariance(16).update(rows[:700].astype(np.float16)).update(rows[700:900])
+    covariance.update(rows[900:2000].astype(np.float32)).update(rows[2000:].tolist())
+    assert covariance.score().g_vendi == pytest.approx(textbook_vendi(rows, 1), rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [100, 3000])
+def test_what_the_caller_does_to_its_array_afterwards_changes_nothing(n, few_rows_kept):
+    rows, covariance = random_rows(n, 8).astype(np.float32), Covariance(8)
+    buffer = np.empty_like(rows[:50])
+    for start in range(0, n, 50):
+        buffer[...] = rows[start : start + 50]
+        covariance.update(buffer)
+    buffer[...] = 1
+    assert covariance.score().g_vendi == pytest.approx(textbook_vendi(rows, 1), rel=1e-10)
+
+
+class Served:
+    """Rows from elsewhere, which counts how many are asked for."""
+
+    def __init__(self, rows):
+        self.rows, self.count = rows, 0
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, part):
+        self.count += len(self.rows[part])
+        return self.rows[part]
+
+
+def test_a_source_is_read_once_and_a_block_for_its_width():
+    served = Served(random_rows(5000, 8))
+    assert g_vendi(served).n == 5000
+    assert 5000 <= served.count <= 5000 + BLOCK_ROWS
+
+
+def test_a_memory_map_is_scored_in_memory_that_does_not_grow_with_it(tmp_path, few_rows_kept):
+    peaks, dim = [], 128
+    for n in (20_000, 60_000):
+        np.save(tmp_path / f"{n}.npy", random_rows(n, dim).astype(np.float16))
+        rows = np.load(tmp_path / f"{n}.npy", mmap_mode="r")
+        tracemalloc.start()
+        score = g_vendi(rows, ids=range(n)).g_vendi
+        peaks.append(tracemalloc.get_traced_memory()[1] - 8 * n)  # less the hashes of the ids
+        tracemalloc.stop()
+        assert score == pytest.approx(textbook_vendi(rows, 1), rel=1e-9)
+    assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 60_000 * dim * 4 / 2
+
+
+@pytest.mark.parametrize("dim", [6, 7])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_content_hash_is_its_definition_in_whole_numbers(dim, dtype):
+    rows = random_rows(5, dim).astype(dtype)
+    words = [[int(word) for word in row.view("<u4")] for row in rows]
+    pairs = (len(words[0]) + 1) // 2
+    keys = [int(key) for key in np.random.Philox(key=0).random_raw(2 * pairs)]
+
+    def defined(row: list[int], earlier: int) -> int:
+        z = earlier * 0x9E3779B97F4A7C15
+        for j, word in enumerate(row):
+            z += word * (keys[j // 2] if j % 2 == 0 else keys[pairs + j // 2] + (keys[j // 2] << 32))
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = ((z ^ (z % 2**64 >> shift)) * factor) % 2**64
+        return z ^ (z >> 31)
+
+    seen: dict[int, int] = {}
+    assert content_hashes(rows, seen).tolist() == [defined(row, 0) for row in words]
+    assert content_hashes(rows[3:], seen).tolist() == [defined(row, 1) for row in words[3:]]
+
+
+def test_rows_that_differ_in_signs_only_get_unlike_hashes():
+    signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 14)).reshape(14, -1).T
+    for dtype in (np.float32, np.float64):
+        hashes = content_hashes(signs.astype(dtype), {})
+        assert len(np.unique(hashes)) == 2**14
+        groups = np.bincount((hashes % 20).astype(int), minlength=20)
+        assert ((groups - 2**14 / 20) ** 2).sum() / (2**14 / 20) < 43.8  # chi square, p = .001
+
+
+def test_ids_of_any_container_decide_the_same_groups():
+    names = [f"row-{i}" for i in range(3000)]
+    column = datasets.Dataset.from_dict({"id": names})["id"]
+    assert (id_hashes(names, 3000) == id_hashes(column, 3000)).all()
+    assert (id_hashes(range(3000), 3000) == id_hashes(np.arange(3000), 3000)).all()
+    assert (id_hashes(range(3000), 3000) == id_hashes(list(map(str, range(3000))), 3000)).all()
+    names[2500] = names[10]
+    with pytest.raises(ValueError, match="'row-10' is repeated, at rows 10 and 2500"):
+        id_hashes(names, 3000)
+
+
+@pytest.mark.parametrize("n", [50, 900, 3000])
+def test_a_pickled_covariance_goes_on_as_the_same(n, few_rows_kept):
+    rows = random_rows(2 * n, 8)
+    copy = pickle.loads(pickle.dumps(Covariance(8, feature_id="f").update(rows[:n]))).update(rows[n:])
+    whole = Covariance(8, feature_id="f").update(rows)
+    assert copy.score().g_vendi == pytest.approx(textbook_vendi(rows, 1), rel=1e-10)
+    np.testing.assert_allclose(copy.score().interval, whole.score().interval, rtol=1e-10)
+    assert copy.feature_id == "f"
+
+
+def _score_of_ranks(rows: np.ndarray, ids: list[str], path: str) -> None:
+    """The recipe of docs/vendi.md."""
+    state = PartialState(cpu=True)
+    mine = slice(state.process_index, None, state.num_processes)
+    parts = gather_object([Covariance(rows.shape[1]).update(rows[mine], ids[mine])])
+    if state.is_main_process:
+        assert len(parts) == 2
+        merged = parts[0].merge(parts[1])
+        np.savez(path, spectrum=merged.spectrum(), interval=merged.score().interval, n=merged.n)
+    state.destroy_process_group()
+
+
+@pytest.mark.parametrize("n", [800, 5000], ids=["kept", "condensed"])
+def test_two_processes_score_as_one(n, tmp_path, few_rows_kept):
+    rows, ids = random_rows(n, 12), [f"row-{i}" for i in range(n)]
+    debug_launcher(_score_of_ranks, (rows, ids, str(tmp_path / "merged.npz")), num_processes=2)
+    merged, whole = np.load(tmp_path / "merged.npz"), Covariance(12).update(rows, ids)
+    assert merged["n"] == n
+    np.testing.assert_allclose(merged["spectrum"], whole.spectrum(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(merged["interval"], whole.score().interval, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +335,8 @@ def test_tiny_and_huge_rows_count_by_direction_only():
     rows = random_rows(20, 5)
     scale = np.logspace(-250, 250, 20)[:, None]
     assert g_vendi(rows * scale).g_vendi == pytest.approx(textbook_vendi(rows, 1), rel=1e-10)
+    narrow = (rows * np.logspace(-35, 35, 20)[:, None]).astype(np.float32)
+    assert g_vendi(narrow).g_vendi == pytest.approx(textbook_vendi(narrow, 1), rel=1e-10)
 
 
 @pytest.mark.parametrize("n, dim", [(20, 40), (200, 10)])

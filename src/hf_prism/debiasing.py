@@ -81,7 +81,7 @@ def fold_noise(vectors: Any) -> float:
     1 / sqrt(d); a larger value means a sketch that is noisier than its size promises.
 
     Args:
-        vectors: (n, d) sketches in any container of `unit_blocks`; n at least 2, d even.
+        vectors: (n, d) sketches in any container of `number_blocks`; n at least 2, d even.
 
     Raises:
         ValueError: fewer than two rows, or an odd width.
@@ -107,7 +107,7 @@ def score_noise(vectors: Any, order: float = 1.0) -> float:
     direction, whose length the sketch gets wrong by sqrt(2 / d). Good to a factor of two: 128 numbers say little more.
 
     Args:
-        vectors: (n, d) sketches in any container of `unit_blocks`; n at least 2, d a multiple of 8.
+        vectors: (n, d) sketches in any container of `number_blocks`; n at least 2, d a multiple of 8.
         order: q > 0.
 
     Raises:

@@ -44,7 +44,8 @@ def jackknife_interval(
 
     Args:
         eigenvalues: (r,) positive eigenvalues of the covariance, sum 1.
-        partials: (G, r, r) second moments summed over the rows of each group, in the basis of the eigenvectors.
+        partials: (G, r, r) second moments summed over the rows of each group, in the basis of the eigenvectors. They
+            are overwritten: at dim = 1024 a copy would take 168 MB.
         counts: (G,) rows in each group, G from 2 to 20, none empty.
         order: q > 0.
     """
@@ -75,11 +76,13 @@ def _pair_variance(eigenvalues: np.ndarray, partials: np.ndarray, counts: np.nda
     if math.isinf(order):
         return 0.0
     slope, curvature = _derivatives(eigenvalues, order)
-    means = partials / counts[:, None, None] - np.diag(eigenvalues)
+    means = partials
+    means /= counts[:, None, None]
+    means -= np.diag(eigenvalues)
     linear = np.einsum("gaa,a->g", means, slope)
     means *= np.sqrt(curvature)
     flat = means.reshape(len(counts), -1)
-    pairs = -flat @ flat.T - (1 - order) * np.outer(linear, linear)
+    pairs = -(flat @ flat.T) - (1 - order) * np.outer(linear, linear)
     return pairs[~np.eye(len(counts), dtype=bool)].var() / (2 * len(counts) ** 2)
 
 

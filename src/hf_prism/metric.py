@@ -148,7 +148,7 @@ class GVendi(evaluate.Metric):
     def _compute(self, *, order: float = 1.0, feature_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
         assert self.data is not None
         rows = self.data.with_format(None)
-        ids = rows["ids"][:] if "ids" in rows.column_names else None
+        ids = rows["ids"] if "ids" in rows.column_names else None
         if not len(rows):
             raise ValueError("g_vendi got 0 rows, and the diversity of nothing is not defined: is the dataset empty?")
         if "prompts" in rows.column_names:
@@ -194,7 +194,7 @@ def _features(names: list[str]) -> Features:
 
 
 def _gradient_tables(columns: dict[str, Any]) -> Iterator[pa.Table]:
-    """Checked unit rows in Arrow, some thousands at a time. evaluate's own way, row by row, takes minutes for 100,000."""
+    """Checked unit rows in Arrow, a thousand at a time. evaluate's own way, row by row, takes minutes for 100,000."""
     gradients, ids = columns["gradients"], columns.get("ids")
     left_out = np.ones(len(gradients), dtype=bool)
     for positions, rows in unit_blocks(gradients, ids):

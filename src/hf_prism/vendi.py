@@ -8,8 +8,7 @@ a result always carries both.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,11 +16,12 @@ import numpy as np
 
 from .debiasing import debiased_vendi
 from .jackknife import jackknife_interval, log_vendi
-from .vectors import row_hashes, unit_blocks, unit_rows
+from .moments import Batch, GroupMoments
+from .vectors import BLOCK_ROWS, ahead, content_hashes, id_hashes, number_blocks, unit, unit_rows
 
 
 GROUPS = 20  # of the jackknife
-KEEP_ROWS = 16384  # at dim = 1024 these rows still take less memory than the partial sums
+KEEP_ROWS = 16384  # at dim = 1024 these rows still take less memory than the sums of the groups
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Covariance:
     Up to max(dim, 16384) rows are kept as they are, and split into 20 equal groups for the interval. Beyond, they are
     summed into 20 partial covariances, grouped by a hash of the row's id: 20 dim^2 float64, 168 MB at dim = 1024.
 
+    `pickle` moves one between processes, ranks and files; see docs/vendi.md for the recipe with Accelerate.
+
     Args:
         dim: numbers in a row.
         feature_id: identity of the featurizer that made the rows; rows of two featurizers do not mix.
@@ -87,35 +89,26 @@ class Covariance:
         self.n = 0
         self._rows: list[np.ndarray] = []
         self._hashes: list[np.ndarray] = []
-        self._sums: np.ndarray | None = None
-        self._counts = np.zeros(GROUPS, dtype=np.int64)
-        self._seen: Counter[bytes] = Counter()
+        self._moments: GroupMoments | None = None
+        self._seen: dict[int, int] = {}
         self._skipped = 0
 
     def update(self, vectors: Any, ids: Sequence[Any] | None = None) -> Covariance:
         """Adds rows. Neither their order nor the split into calls matters.
 
         Args:
-            vectors: (n, dim) numbers of any real dtype and length, in any container of `unit_blocks`. None rows are
-                left out and counted.
-            ids: one id a row, which decides its jackknife group. Without ids the row's content does; give ids where
-                covariances of repetitive data are merged.
+            vectors: (n, dim) numbers of any real dtype and length, in any container of `number_blocks`: a memory map
+                or a `datasets` column is read once, a thousand rows at a time. None rows are left out and counted.
+            ids: one id a row, which decides its jackknife group. Without ids the row's content does, and a table of
+                the contents seen takes some 90 bytes a row; give ids where covariances of repetitive data are merged.
 
         Raises:
             ValueError: wrong width, NaN, infinity or a zero row, not numbers; ids repeated or of another length.
         """
-        ids = None if ids is None else _checked_ids(ids, len(vectors))
-        added = 0
-        for positions, rows in unit_blocks(vectors, ids):
-            if rows.shape[1] != self.dim:
-                raise ValueError(
-                    f"the vectors have {rows.shape[1]} numbers a row, this covariance {self.dim}: they come from sketches "
-                    "of different dim and do not mix."
-                )
-            names = None if ids is None else [ids[i] for i in positions]
-            self._add(rows, row_hashes(rows, names, self._seen))
-            added += len(rows)
-        self._skipped += len(vectors) - added
+        before = self.n
+        batches = self._batches(vectors, ids)
+        self._multiply(ahead(batches) if len(vectors) > BLOCK_ROWS else batches)
+        self._skipped += len(vectors) - (self.n - before)
         return self
 
     def merge(self, other: Covariance) -> Covariance:
@@ -128,14 +121,15 @@ class Covariance:
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
                 raise ValueError(f"covariances of different {field} do not merge: {mine!r} here, {theirs!r} there.")
+        if other._moments is not None:
+            self._moments = self._moments or GroupMoments(self.dim, GROUPS)
+            self._moments.merge(other._moments)
+            self._multiply(self._condense())
+            self.n += other.n
         for rows, hashes in zip(list(other._rows), list(other._hashes), strict=True):
-            self._add(rows, hashes)
-        if other._sums is not None:
-            self._condense()
-            self._sums = other._sums + (0 if self._sums is None else self._sums)
-            self.n += int(other._counts.sum())
-            self._counts = self._counts + other._counts
-        self._seen += other._seen
+            self._multiply(self._add(rows, hashes))
+        for content, count in other._seen.items():
+            self._seen[content] = self._seen.get(content, 0) + count
         self._skipped += other._skipped
         return self
 
@@ -166,48 +160,63 @@ class Covariance:
             value, debiased, interval, float(order), self.n, self.dim, value / limit, self.feature_id, notes
         )
 
-    def _add(self, rows: np.ndarray, hashes: np.ndarray) -> None:
-        self._rows.append(rows)
-        self._hashes.append(hashes)
-        self.n += len(rows)
-        if sum(map(len, self._rows)) > max(self.dim, KEEP_ROWS):
-            self._condense()
+    def _batches(self, vectors: Any, ids: Sequence[Any] | None) -> Iterator[Batch]:
+        """Takes rows in, and yields what is to be multiplied: all of `update` but the products."""
+        names = None if ids is None else id_hashes(ids, len(vectors))
+        for positions, rows in number_blocks(vectors, ids):
+            if rows.shape[1] != self.dim:
+                raise ValueError(
+                    f"the vectors have {rows.shape[1]} numbers a row, this covariance {self.dim}: they come from sketches "
+                    "of different dim and do not mix."
+                )
+            yield from self._add(rows, content_hashes(rows, self._seen) if names is None else names[positions])
 
-    def _condense(self) -> None:
-        """Adds the kept rows to the sums of their groups and forgets them."""
-        if not self._rows:
+    def _add(self, rows: np.ndarray, hashes: np.ndarray) -> Iterator[Batch]:
+        self.n += len(rows)
+        if self._moments is not None:
+            yield from self._moments.batches(rows, hashes % GROUPS)
             return
-        if self._sums is None:
-            self._sums = np.zeros((GROUPS, self.dim, self.dim))
-        rows, group = np.concatenate(self._rows), np.concatenate(self._hashes) % GROUPS
-        for g in range(GROUPS):
-            part = rows[group == g]
-            self._sums[g] += part.T @ part
-        self._counts = self._counts + np.bincount(group.astype(np.int64), minlength=GROUPS)
-        self._rows, self._hashes = [], []
+        self._rows.append(rows.copy())  # may be a view of what the caller goes on to change
+        self._hashes.append(hashes)
+        if self.n > max(self.dim, KEEP_ROWS):
+            self._moments = GroupMoments(self.dim, GROUPS)
+            yield from self._condense()
+
+    def _condense(self) -> Iterator[Batch]:
+        """Moves the kept rows to the sums of their groups."""
+        assert self._moments is not None
+        while self._rows:
+            yield from self._moments.batches(self._rows.pop(), self._hashes.pop() % GROUPS)
+
+    def _multiply(self, batches: Iterable[Batch]) -> None:
+        for group, rows in batches:
+            assert self._moments is not None  # they come from it
+            self._moments.multiply(group, rows)
 
     def _matrix(self) -> np.ndarray:
         """n C, or the Gram matrix of the kept rows where that is smaller: the positive eigenvalues are the same."""
         if self.n == 0:
             skipped = f" ({self._skipped} were None: rows that the featurizer skipped)" if self._skipped else ""
             raise ValueError(f"no gradient vectors to score{skipped}: at least one row is needed.")
-        if self._sums is not None:
-            self._condense()
-            return self._sums.sum(axis=0)
-        rows = np.concatenate(self._rows)
+        if self._moments is not None:
+            return self._moments.finish()[1].sum(axis=0)
+        rows = unit(np.concatenate(self._rows))
         return rows @ rows.T if self.n <= self.dim else rows.T @ rows
 
     def _partials(self, shares: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows, second moment summed over them in the eigenbasis) of each group that has rows."""
         vectors = vectors[:, shares > _tiny(shares)]
-        if self._sums is not None:
-            groups = np.flatnonzero(self._counts)
-            return self._counts[groups], np.stack([vectors.T @ self._sums[g] @ vectors for g in groups])
-        rows = np.concatenate(self._rows)
+        if self._moments is not None:
+            counts, sums = self._moments.finish()
+            groups = np.flatnonzero(counts)
+            partials = np.empty((len(groups), vectors.shape[1], vectors.shape[1]))
+            for partial, group in zip(partials, groups, strict=True):
+                np.matmul(vectors.T @ sums[group], vectors, out=partial)
+            return counts[groups], partials
         if self.n <= self.dim:
             rows = vectors * np.sqrt(self.n * shares[shares > _tiny(shares)])
         else:
-            rows = rows @ vectors
+            rows = unit(np.concatenate(self._rows)) @ vectors
         # Groups of equal size, the same for any order of the rows; another sample of the same few rows splits otherwise.
         hashes = np.concatenate(self._hashes)
         hashes = (hashes ^ np.bitwise_xor.reduce(hashes)) * np.uint64(0x9E3779B97F4A7C15)
@@ -255,7 +264,7 @@ def g_vendi(
         2.0
     """
     _check_order(order)
-    dim = next((rows.shape[1] for _, rows in unit_blocks(gradients, ids)), None)
+    dim = next((rows.shape[1] for _, rows in number_blocks(gradients, ids)), None)  # reads one block
     if dim is None:
         raise ValueError(f"no gradient vectors among {len(gradients)} rows: at least one row is needed.")
     return Covariance(dim, feature_id=feature_id).update(gradients, ids).score(order)
@@ -283,7 +292,7 @@ def contribution(vectors: Any) -> np.ndarray:
     """What each row adds to the entropy: s(x) = -x^T log(C) x, whose mean over the rows is log G-Vendi exactly.
 
     Args:
-        vectors: (n, d) numbers in any container of `unit_blocks`.
+        vectors: (n, d) numbers in any container of `number_blocks`.
 
     Returns:
         (n,) float64, at or above 0; large for a row in directions that few others share.
@@ -307,7 +316,7 @@ def rarefaction(
     """Expected score of m rows drawn without replacement, for several m up to n: where the curve is going.
 
     Args:
-        vectors: (n, d) numbers in any container of `unit_blocks`.
+        vectors: (n, d) numbers in any container of `number_blocks`.
         sizes: row counts from 1 to n; default, eight up to n on a logarithmic scale. They come back sorted.
         order: q > 0.
         repeats: subsamples for each size; at least 2. They depend on the rows' content and the seed, not on the order
@@ -315,7 +324,7 @@ def rarefaction(
         seed: of the subsamples.
 
     Raises:
-        ValueError: a size outside 1 to n, fewer than 2 repeats, and as `unit_blocks`.
+        ValueError: a size outside 1 to n, fewer than 2 repeats, and as `number_blocks`.
 
     Example:
         >>> rarefaction(np.eye(8), [2, 4, 8]).means.round(6)
@@ -328,7 +337,7 @@ def rarefaction(
     chosen = np.unique(chosen.astype(int))
     if repeats < 2 or not chosen.size or chosen[0] < 1 or chosen[-1] > n:
         raise ValueError(f"sizes must lie in 1 to n = {n} and repeats be at least 2, got {sizes} and {repeats}.")
-    rows = rows[np.argsort(row_hashes(rows, None, Counter()))]
+    rows = rows[np.argsort(content_hashes(rows.astype(np.float32), {}))]
     orders = [np.random.Generator(np.random.Philox([seed, r])).permutation(n) for r in range(repeats)]
     # All rows are one sample, whatever their order.
     scores = [[_score_of(rows[o[:m]], order) for o in (orders if m < n else orders[:1])] for m in chosen]
@@ -357,17 +366,3 @@ def _tiny(eigenvalues: np.ndarray) -> float:
 def _check_order(order: float) -> None:
     if not order > 0:
         raise ValueError(f"order {order!r} is not a Vendi order: give a number above 0, such as 0.5, 1, 2 or inf.")
-
-
-def _checked_ids(ids: Sequence[Any], n: int) -> list[Any]:
-    names = list(ids[:])
-    if len(names) != n:
-        raise ValueError(f"{len(names)} ids for {n} rows: give one id a row.")
-    first: dict[Any, int] = {}
-    for position, name in enumerate(names):
-        if first.setdefault(name, position) != position:
-            raise ValueError(
-                f"id {name!r} is repeated, at rows {first[name]} and {position}: ids must be unique. Combine columns "
-                "until they are, or leave ids out."
-            )
-    return names
