@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS ?= 1
 DATA ?= ../shared/data
 
-.PHONY: demo test quality style bench install
+.PHONY: demo test quality style bench soak install
 
 demo: install
 	@echo "== Scoring three built-in datasets with the embedded proxy (no network, about a minute)"
@@ -25,10 +25,27 @@ style: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: install
-	@echo "== Sketch fidelity against a dense projection (an hour); tables go to docs/"
-	$(RUN) examples/benchmarks/fidelity.py --proxy embedded
-	$(RUN) examples/benchmarks/fidelity.py --proxy gpt2
+# All cores, whatever OMP_NUM_THREADS says; the tables name the number of threads. Times are those of two cores.
+BENCH = env -u OMP_NUM_THREADS $(RUN) examples/benchmarks
+
+bench: $(VENV)/bench-installed
+	@echo "== Benchmarks (an afternoon on two cores); JSON files go to out/benchmarks/"
+	$(BENCH)/fidelity.py --proxy embedded                 # half an hour
+	$(BENCH)/fidelity.py --proxy gpt2                     # half an hour
+	$(BENCH)/speed.py --dtype float32                     # 15 minutes, most of it TRAK's and bergson's projections
+	$(BENCH)/speed.py --dtype bfloat16                    # 15 minutes
+	$(BENCH)/speed.py --shape 0.5b --dtype float32        # half an hour
+	$(BENCH)/speed.py --shape 0.5b --dtype bfloat16       # 20 minutes
+	$(BENCH)/memory.py                                    # 3 minutes
+	$(BENCH)/memory.py --shape 0.5b                       # 10 minutes
+	$(BENCH)/memory.py --long 8192 16384 32768            # 15 minutes
+	$(BENCH)/memory.py --shape 0.5b --layers 2 --long 8192 16384 32768    # half an hour
+	$(BENCH)/clustering.py                                # an hour
+	$(BENCH)/million.py                                   # 10 minutes
+
+soak: install
+	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"
+	$(RUN) tests/soak.py
 
 install: $(VENV)/installed
 
@@ -36,4 +53,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "== Making the environment $(VENV) (once, a few minutes)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/bench-installed: $(VENV)/installed
+	@echo "== Adding the libraries that the benchmarks compare with"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	@touch $@

@@ -137,6 +137,7 @@ BAD_FILES = [
     ("CSV without rows", "rows.csv", "prompt,completion\n", ["holds no rows"]),
     ("ragged CSV", "rows.csv", "prompt,completion\na,b\na,b,c\n", ["rows.csv is not a readable CSV", "3"]),
     ("not Parquet", "rows.parquet", "text", ["rows.parquet is not a readable Parquet"]),
+    ("not Arrow", "rows.arrow", "text", ["rows.arrow is not a readable Arrow"]),
     ("not text", "rows.jsonl", b'{"text": "\xff"}', ["rows.jsonl, line 1 is not UTF-8"]),
 ]
 

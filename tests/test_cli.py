@@ -12,6 +12,7 @@ from helpers import CHATML, save_tiny_model, tiny_tokenizer
 from hf_prism import GradientFeaturizer, g_vendi
 from hf_prism.cli import main
 from hf_prism.rows import load_rows
+from hf_prism.run_directory import RunDirectory
 from hf_prism.runner import load_features
 
 
@@ -83,6 +84,24 @@ def test_featurize_tells_what_it_did(proxy, tmp_path, capsys):
     assert len(load_features(output)) == 21
 
 
+def test_a_shard_tells_what_is_missing_and_the_last_one_completes_the_run(proxy, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_prism.runner.CHUNK_TOKENS", 100)
+    monkeypatch.setattr("hf_prism.batches.BATCH_TOKENS", 60)
+    output = tmp_path / "run"
+    command = ["featurize", data, *proxy, "--output", str(output), "--shard"]
+    assert main([*command, "2/2", "--json"]) == 0
+    told = capsys.readouterr()
+    result = strictly(told.out)
+    assert result["complete"] is False and 0 < result["rows"] < 20 and result["missing_chunks"] > 0
+    assert f"{result['rows']} rows of shard 2/2 featurized" in told.err and "without --shard computes" in told.err
+    assert main(["score", str(output)]) == 2
+    assert f"{output} holds " in capsys.readouterr().err
+    assert main([*command, "1/2"]) == 0
+    assert "20 gradients in" in capsys.readouterr().out
+    assert main(["score", str(output), "--json"]) == 0
+    assert strictly(capsys.readouterr().out)["n"] == 20
+
+
 def test_one_row_scores_one_with_a_note(proxy, tmp_path, capsys):
     data = write(tmp_path / "one.jsonl", ROWS[:1])
     assert main(["score", data, *proxy, "--output", str(tmp_path / "run"), "--json"]) == 0
@@ -124,6 +143,7 @@ BAD = [
     ("parameters", ["score", "{data}", "--parameters", "("], ["parameters='('", "regular expression"]),
     ("device", ["score", "{data}", "--device", "gpu"], ["device='gpu'", "'cuda:1'"]),
     ("another run", ["featurize", "{data}", "--output", "{run}", "--seed", "1"], ["holds another run", "seed: 0 there, 1 now"]),
+    ("shard", ["featurize", "{data}", "--output", "{run}", "--shard", "5/4"], ["shard '5/4'", "I from 1 to N"]),
     ("rows of a run", ["score", "{run}", "--max-samples", "3"], ["is a run directory", "--max-samples cannot apply"]),
     ("gradients as rows", ["featurize", "{run}", "--output", "{run}2"], ["neither prompt + completion"]),
     ("file as output", ["featurize", "{data}", "--output", "{data}"], ["a file is in the way"]),
@@ -188,8 +208,7 @@ def test_real_command_prints_nothing_but_the_object_and_an_interrupt_loses_nothi
     heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [sys.executable, "-c", heard + "from hf_prism.cli import main; sys.exit(main())", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    manifest = tmp_path / "run" / "manifest.jsonl"
-    while not manifest.exists() and process.poll() is None:
+    while not RunDirectory(tmp_path / "run").committed() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
@@ -36,10 +37,14 @@ def write(path, rows=ROWS):
         dataset.save_to_disk(path)
     elif path.name == "splits":
         DatasetDict(train=dataset, test=dataset.select([0])).save_to_disk(path)
-    else:  # a run directory, in two chunks
+    elif path.name == "run":  # a run directory: its chunks are in another order than the rows
         (path / "chunks").mkdir(parents=True)
-        dataset.select([0, 1]).to_parquet(path / "chunks" / "00000.parquet")
-        dataset.select([2]).to_parquet(path / "chunks" / "00001.parquet")
+        dataset.select([2, 0]).to_parquet(path / "chunks" / "00000.parquet")
+        dataset.select([1]).to_parquet(path / "chunks" / "00001.parquet")
+        write(path / "features.arrow", rows)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, dataset.data.schema) as stream:
+            stream.write_table(dataset.data.table)
     return path
 
 
@@ -60,7 +65,7 @@ def test_rows_in_memory_pass_through(tmp_path):
 
 
 def test_a_parquet_folder_is_read_in_the_order_of_its_names(tmp_path):
-    assert load_rows(write(tmp_path / "run") / "chunks").to_list() == ROWS
+    assert load_rows(write(tmp_path / "run") / "chunks").to_list() == [ROWS[i] for i in (2, 0, 1)]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])

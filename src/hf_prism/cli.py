@@ -22,9 +22,13 @@ PAPER_PROXY = "Qwen/Qwen2.5-0.5B-Instruct"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 2 for bad input, 1 for anything else."""
+    from . import ranks
+
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        ranks.leave()
+        return status
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         print(f"hf-prism {options.verb}: error: {error}", file=sys.stderr)
         return 2
@@ -62,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(verb)
     _add_featurizer(verb)
     verb.add_argument("--output", metavar="DIR", required=True, help="run directory; resumed if it holds the same run")
+    verb.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="compute the I-th of N parts and wait for no other; for schedulers that start independent jobs. Under "
+        "torchrun or accelerate launch the processes share the work without it",
+    )
     _add_json(verb)
 
     verb = _verb(
@@ -188,7 +198,7 @@ def score(options: argparse.Namespace) -> int:
     from .vendi import Covariance, vendi
 
     vendi([1.0], options.order)  # a wrong order is an error now, not after the work
-    if (Path(options.data) / "manifest.jsonl").exists():
+    if runner.is_run_directory(options.data):
         _refuse_row_options(options)
         features, directory, lines = runner.load_features(options.data), Path(options.data), []
         feature_id = runner.feature_id_of(directory)
@@ -197,6 +207,8 @@ def score(options: argparse.Namespace) -> int:
         if "gradient" in dataset.column_names:
             return _score_column(options, dataset)
         done = runner.run(dataset, _featurizer(options), options.output)
+        if done.rank:
+            return 0  # of the processes that featurized together, one scores
         features, directory, feature_id = done.features, done.directory, done.feature_id
         lines = _survey_lines(done, options.model)
     covariance = Covariance(features.features["gradient"].length, feature_id=feature_id)
@@ -260,18 +272,29 @@ def featurize(options: argparse.Namespace) -> int:
     from . import runner
 
     dataset = _dataset(options, options.data)
-    done = runner.run(dataset, _featurizer(options), options.output)
-    text = "\n".join([f"{len(done.features):,} gradients in {done.directory}", *_survey_lines(done, options.model)])
+    done = runner.run(dataset, _featurizer(options), options.output, shard=options.shard)
+    if done.rank:
+        return 0
     result = {
-        "rows": len(done.features),
         "skipped": len(done.survey.skipped),
         "truncated": len(done.survey.truncated),
         "repeats": done.survey.num_repeats,
         "dim": options.dim,
         "feature_id": done.feature_id,
         "output": str(done.directory),
+        "complete": done.is_complete,
     }
-    _show(options, text, result)
+    if done.is_complete:
+        result = {"rows": len(done.features), **result}
+        told = f"{len(done.features):,} gradients in {done.directory}"
+    else:
+        result = {"rows": done.num_rows, **result, "missing_chunks": done.num_missing}
+        told = (
+            f"{done.num_rows:,} rows of shard {options.shard} featurized in {done.directory}; {done.num_missing} of "
+            f"{done.num_chunks} chunks of the run are still missing. The last shard completes it; the same command "
+            "without --shard computes whatever is missing."
+        )
+    _show(options, "\n".join([told, *_survey_lines(done, options.model)]), result)
     return 0
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
+
+
+ABANDONED = 24 * 3600
+"""Seconds after which a temporary file of another machine is no longer anybody's."""
 
 
 def digest(value: Any) -> str:
@@ -15,14 +24,53 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that, flushed to the disk, takes the place of `path` when the block ends.
+
+    Its name is unique across machines, so that any number of processes may write the same file: the last one stays.
+    If the block fails, what was there before stays, and nothing else.
+    """
+    temporary = path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}~{uuid4().hex[:8]}")
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files of processes that were killed: of this machine, or of another one a day ago."""
+    for path in folder.glob(".*~*~*~*"):
+        match = re.fullmatch(r".*~(.*)~(\d+)~\w+", path.name)
+        with suppress(OSError):  # another process sweeps too
+            if match and (
+                not _is_alive(int(match[2]))
+                if match[1] == socket.gethostname()
+                else time.time() - path.stat().st_mtime > ABANDONED
+            ):
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, then rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    """Write a file, whole or not at all."""
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -34,19 +82,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object, or None where there is no file.
 
     Raises:
-        ValueError: The file is damaged.
+        ValueError: The file is damaged, or holds something else.
     """
+    if not path.is_file():
+        return None
     try:
-        return json.loads(path.read_text()) if path.is_file() else None
-    except json.JSONDecodeError as error:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # no JSON, or no text at all
         raise ValueError(f"{path} is damaged ({error}). Delete the directory, or choose another.") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} holds a {type(value).__name__}, not an object. Delete the directory, or choose another."
+        )
+    return value
 
 
-def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Append one JSON line and flush it. A line torn by a crash is closed first, so that it spoils no other."""
+def append_lines(path: Path, *entries: dict[str, Any]) -> None:
+    """Append JSON lines and flush them. A line torn by a crash is closed first, so that it spoils no other.
+
+    Only one process may append to a file: on a network file system, two would overwrite each other.
+    """
+    if not entries:
+        return
     torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
     with path.open("a") as file:
-        file.write("\n" * torn + json.dumps(entry) + "\n")
+        file.write("\n" * torn + "".join(json.dumps(entry) + "\n" for entry in entries))
         file.flush()
         os.fsync(file.fileno())
 
@@ -58,11 +118,11 @@ def _last_byte(path: Path) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file, without a torn line: what it announced is done again."""
-    for line in path.read_text().splitlines() if path.exists() else []:
+    """Yield the objects of a JSON-lines file, without torn or damaged lines: what they announced is done again."""
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             continue
         if isinstance(entry, dict):
             yield entry

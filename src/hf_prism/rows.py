@@ -166,8 +166,9 @@ def _load_folder(path: Path, split: str | None) -> Dataset:
             return _pick_split(loaded, split, str(path))
         _expect_no_split(split, str(path))
         return loaded
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("chunks/*.parquet"))  # chunks/: a run directory
-    if files:
+    if (path / "features.arrow").exists():  # a complete run directory
+        return _load_file(path / "features.arrow", split)
+    if files := sorted(path.glob("*.parquet")):
         _expect_no_split(split, str(path))
         return _read_parquet(*files)
     names = sorted(entry.name for entry in path.iterdir())[:8]
@@ -298,11 +299,22 @@ def _read_csv(path: Path) -> Dataset:
         raise ValueError(f"{path} is not a readable CSV file: {error}") from error
 
 
+def _read_arrow(path: Path) -> Dataset:
+    import pyarrow as pa
+    from datasets import Dataset
+
+    try:
+        return Dataset.from_file(str(path))
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a readable Arrow file: {error}") from error
+
+
 READERS: dict[str, Callable[[Path], Dataset]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_json,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
     ".csv": _read_csv,
     ".tsv": _read_csv,
 }

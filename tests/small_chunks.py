@@ -1,0 +1,18 @@
+"""The command `hf-prism` with chunks so small that a few rows make many, for launchers: `torchrun small_chunks.py ...`.
+
+A process whose rank is in KILL_RANK dies in the middle of its first chunk but one.
+"""
+
+import os
+import sys
+
+from processes import BATCH_TOKENS, CHUNK_TOKENS, KILL_POINTS
+
+from hf_prism import batches, cli, runner
+
+
+if __name__ == "__main__":
+    runner.CHUNK_TOKENS, batches.BATCH_TOKENS = CHUNK_TOKENS, BATCH_TOKENS
+    if os.environ.get("RANK", "0") == os.environ.get("KILL_RANK"):
+        KILL_POINTS["in the middle of a chunk"]()
+    sys.exit(cli.main())
