@@ -272,14 +272,18 @@ def encoded_rows(featurizer: GradientFeaturizer) -> list[EncodedRow]:
     return featurizer.proxy.encode_rows([{"prompt": "x" * k, "completion": f"{k} clips"} for k in range(3, 14)])
 
 
-def out_of_memory_beyond(featurizer: GradientFeaturizer, tokens: int, monkeypatch) -> list[int]:
-    """Let the engine fail as CUDA does on batches of more tokens; return the list of the sizes it was asked for."""
+CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried")
+
+
+def out_of_memory_beyond(featurizer: GradientFeaturizer, tokens: int, monkeypatch, error=CUDA_ERROR) -> list[int]:
+    """Let the engine fail as torch does on batches of more tokens; return the list of the sizes it was asked for."""
     engine, asked = featurizer.engine, []
 
     def limited(batch, accumulator, **options):
         asked.append(len(batch.lengths))
         if batch.input_ids.numel() > tokens:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return engine(batch, accumulator, **options)
 
     limited.model = engine.model
@@ -287,12 +291,13 @@ def out_of_memory_beyond(featurizer: GradientFeaturizer, tokens: int, monkeypatc
     return asked
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_divided_with_the_same_numbers(proxy, monkeypatch):
+@pytest.mark.parametrize("error", [CUDA_ERROR, CPU_ERROR], ids=["cuda", "cpu"])
+def test_a_batch_that_does_not_fit_into_memory_is_divided_with_the_same_numbers(proxy, monkeypatch, error):
     featurizer = GradientFeaturizer(proxy, dim=64)
     rows = encoded_rows(featurizer)
     alone = [featurizer.featurize_batch([row])[0] for row in rows]
     longest = max(len(row.input_ids) for row in rows)
-    asked = out_of_memory_beyond(featurizer, 3 * longest, monkeypatch)
+    asked = out_of_memory_beyond(featurizer, 3 * longest, monkeypatch, error)
     results, parts = featurizer.featurize_batches([rows, rows])
     assert parts == {0: [3, 3, 3, 2], 1: [3, 3, 3, 2]}
     assert asked == [11, 6, 3, 3, 5, 3, 2, 3, 3, 3, 2], "the second batch begins with what the first one learned"

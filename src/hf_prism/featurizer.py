@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from . import batches as batching
@@ -199,7 +200,9 @@ class GradientFeaturizer:
             try:
                 passes.append(self._launch(part))
                 start += size
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+                    raise
                 tokens = size * max(len(row.input_ids) for row in part)
                 if size == 1:
                     raise RowError(
