@@ -10,8 +10,10 @@ from . import registration
 
 
 if TYPE_CHECKING:
+    from .clustering import SphericalKMeans as SphericalKMeans
     from .featurizer import GradientFeaturizer as GradientFeaturizer
     from .proxy import ProxyModel as ProxyModel
+    from .run_directory import load_features as load_features
     from .runner import featurize as featurize
     from .vendi import Covariance as Covariance
     from .vendi import g_vendi as g_vendi
@@ -22,8 +24,10 @@ _HOMES = {  # public name -> the module it lives in, imported on first use
     "Covariance": "vendi",
     "GradientFeaturizer": "featurizer",
     "ProxyModel": "proxy",
+    "SphericalKMeans": "clustering",
     "featurize": "runner",
     "g_vendi": "vendi",
+    "load_features": "run_directory",
 }
 
 
