@@ -127,7 +127,7 @@ class Nearest:
             # All whose movement is at least the least lead of these rows; the comparison is for equal scores too.
             count = int((distances >= lead[chosen[0]]).sum())
             # What is left out may have come nearer; what is not is about to be compared, and bounds itself.
-            self.rivals[chosen] += distances[count] if count < len(distances) else -torch.inf
+            self.rivals[chosen] = self.rivals[chosen] + distances[count] if count < len(distances) else -torch.inf
             if count:
                 self._compare(chosen, self.rows.index_select(0, chosen), centers_by_movement, count)
 
@@ -201,7 +201,8 @@ def _search(
         best = products.amax(1).double()
         if dtype != torch.float64:
             best.clamp_(max=1)  # as scores are; above 1 bfloat16 is coarser
-        least = torch.maximum(best.amax(0) - error, known) if nearest else known
+        # Before there is a known score, anything counts but the -inf of centres that are not there.
+        least = torch.maximum(best.amax(0) - error, known) if nearest else known.clamp(min=-1)
         row, place = _candidates(products, best, least - error)
         if len(row) <= len(rows) * max(8, count // 16):
             break
