@@ -100,7 +100,7 @@ def test_clear_clusters_are_found():
 
 
 @pytest.mark.parametrize("kinds", [50, 1000])
-def test_the_objective_is_that_of_scikit_learn_started_one_by_one(kinds):
+def test_the_objective_is_no_worse_than_scikit_learn_s_started_one_by_one(kinds):
     rows = unit(mixture(1500, 48, kinds)[0])
     ours = np.mean([SphericalKMeans(100, seed=seed).fit(rows).mean_cosine_ for seed in range(3)])
 
@@ -112,7 +112,7 @@ def test_the_objective_is_that_of_scikit_learn_started_one_by_one(kinds):
         peer = KMeans(100, init=rows[chosen], n_init=1, max_iter=20).fit(rows)
         return plain_scores(rows, unit(peer.cluster_centers_)).max(axis=1).mean()
 
-    assert ours == pytest.approx(np.mean([reference(seed) for seed in range(3)]), rel=0.01)
+    assert ours > 0.998 * np.mean([reference(seed) for seed in range(3)])
 
 
 def test_it_stops_when_nothing_changes_or_little_is_gained():
@@ -330,6 +330,19 @@ def test_more_centres_than_directions_do_not_loop_for_ever():
     state = lloyd(rows, np.repeat(np.eye(4, dtype=np.float32), 2, axis=0))
     state.run(20, 0.0)
     assert sorted(state.sizes().tolist()) == [0, 0, 0, 0, 5, 5, 5, 5]
+
+
+def test_sums_are_whole_numbers_and_forget_the_rows_that_left():
+    rows = unit(mixture(300, 16, 50)[0])
+    state = lloyd(rows, rows[:30].copy())
+    sums, summed = torch.zeros(30, 16, dtype=torch.int64), torch.full((300,), -1)
+    for labels in (state.nearest.labels, state.nearest.labels.flip(0)):
+        state.nearest.labels = labels.clone()
+        state._means(sums, summed)
+    expected = [[0] * 16 for _ in range(30)]
+    for row, label in zip(rows.tolist(), state.nearest.labels.tolist(), strict=True):
+        expected[label] = [before + int(x * 2**38) for before, x in zip(expected[label], row, strict=True)]
+    assert sums.tolist() == expected
 
 
 def test_a_cluster_whose_rows_cancel_keeps_its_centre():

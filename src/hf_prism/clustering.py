@@ -30,7 +30,10 @@ TRIALS = 2
 """Rows drawn for each new centre. More make better centres, and cost an assignment each."""
 
 UNIT = 2.0**38
-"""Sums count in 1 / UNIT. Clusters of 2^24 rows fit."""
+"""Sums of rows count in 1 / UNIT. Clusters of 2^24 rows fit."""
+
+FINE = 2.0**32
+"""Sums of cosines count in 1 / FINE. A billion rows fit."""
 
 SAME = 2.0**-22
 """Float32 unit rows cannot tell a cosine from 1 that is nearer to it than this."""
@@ -42,9 +45,10 @@ class SphericalKMeans:
     """k-means of directions: rows and centres are of unit length, and the nearest centre is that of the greatest cosine.
 
     The first centres come from k-means++ in rounds. Each round draws, with a probability proportional to 1 - cosine to
-    the nearest centre so far, half as many rows as there are centres. All rounds together cost one assignment;
-    one draw at a time would cost k passes over the rows. A cluster that lost all rows starts again from the row that is
-    served worst by its centre, at most one row of each other cluster.
+    the nearest centre so far, as many rows as there are centres, two for each new centre: the one that serves the rows
+    better becomes it. All rounds together cost two assignments; one draw at a time would cost k passes over the rows. A
+    cluster that lost all rows starts again from the row that is served worst by its centre, at most one row of each other
+    cluster.
 
     Args:
         n_clusters: k; the paper's code takes a tenth of the rows.
@@ -171,7 +175,7 @@ class _Lloyd:
     def _add_best(self, drawn: Tensor, wanted: int) -> None:
         """Add `wanted` of the drawn rows as centres: every so many-th of them compete, and the one that serves most wins."""
         row, place, score = self.nearest.better(Centers(drawn))
-        gains = ((score - self.nearest.scores[row].clamp(min=-1)) * UNIT).long()
+        gains = ((score - self.nearest.scores[row].clamp(min=-1)) * FINE).long()
         gains = self.ranks.sum(
             torch.zeros(len(drawn), dtype=torch.int64, device=row.device).index_add_(0, place, gains)
         )
@@ -207,7 +211,7 @@ class _Lloyd:
         return self.ranks.sum(torch.bincount(self.nearest.labels, minlength=len(self.centers)))
 
     def mean_cosine(self) -> float:
-        return int(self.ranks.sum((self.nearest.scores * UNIT).round().long().sum())) / UNIT / self.total
+        return int(self.ranks.sum((self.nearest.scores * FINE).round().long().sum())) / FINE / self.total
 
     def _race(self, weights: np.ndarray, wanted: int, philox: np.random.Philox) -> np.ndarray:
         """Places of at most `wanted` rows, drawn without replacement with probabilities proportional to the weights.

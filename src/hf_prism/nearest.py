@@ -115,25 +115,6 @@ class Nearest:
             chosen = slice(start, start + step)
             self._compare(chosen, self.rows[chosen], centers, len(centers.vectors))
 
-    def follow(self, centers: Tensor, movement: Tensor) -> None:
-        """Take into account that every centre has moved: to (k, d) `centers`, by (k,) `movement`, 0 if it is the same."""
-        moved = (movement[self.labels] > 0).nonzero().flatten()
-        self.scores[moved] = pair_scores(self.rows, moved, centers, self.labels[moved])
-        farthest = movement.argsort(descending=True, stable=True)
-        distances, centers_by_movement = movement[farthest], Centers(centers.index_select(0, farthest), farthest)
-        lead = self.scores - self.rivals
-        order = lead.argsort(stable=True)
-        for chosen in self._parts(order) if len(order) else ():
-            # All whose movement is at least the least lead of these rows; the comparison is for equal scores too.
-            count = int((distances >= lead[chosen[0]]).sum())
-            # What is left out may have come nearer; what is not is about to be compared, and bounds itself.
-            self.rivals[chosen] = self.rivals[chosen] + distances[count] if count < len(distances) else -torch.inf
-            if count:
-                self._compare(chosen, self.rows.index_select(0, chosen), centers_by_movement, count)
-
-    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(ROWS_AT_A_TIME[self.rows.device.type])
-
     def better(self, centers: Centers) -> tuple[Tensor, Tensor, Tensor]:
         """Every pair with a greater score than the row's: rows, places of the centres and scores, (m,) each."""
         found, step = [], ROWS_AT_A_TIME[self.rows.device.type]
@@ -153,6 +134,22 @@ class Nearest:
         self.labels, self.scores = _nearest(self.labels, self.scores, row, number, score)
         self.rivals.fill_(torch.inf)
 
+    def follow(self, centers: Tensor, movement: Tensor) -> None:
+        """Take into account that every centre has moved: to (k, d) `centers`, by (k,) `movement`, 0 if it is the same."""
+        moved = (movement[self.labels] > 0).nonzero().flatten()
+        self.scores[moved] = pair_scores(self.rows, moved, centers, self.labels[moved])
+        farthest = movement.argsort(descending=True, stable=True)
+        distances, centers_by_movement = movement[farthest], Centers(centers.index_select(0, farthest), farthest)
+        lead = self.scores - self.rivals
+        order = lead.argsort(stable=True)
+        for chosen in self._parts(order) if len(order) else ():
+            # All whose movement is at least the least lead of these rows; the comparison is for equal scores too.
+            count = int((distances >= lead[chosen[0]]).sum())
+            # What is left out may have come nearer; what is not is about to be compared, and bounds itself.
+            self.rivals[chosen] = self.rivals[chosen] + distances[count] if count < len(distances) else -torch.inf
+            if count:
+                self._compare(chosen, self.rows.index_select(0, chosen), centers_by_movement, count)
+
     def _compare(self, chosen: Tensor | slice, rows: Tensor, centers: Centers, count: int) -> None:
         """Compare the chosen rows with the first `count` centres."""
         labels, scores = self.labels[chosen], self.scores[chosen]
@@ -171,6 +168,9 @@ class Nearest:
         best[group, row] = products[group, :, row].amax(1).double()
         rivals = torch.maximum(self.rivals[chosen], best.amax(0) + error)
         self.rivals[chosen] = torch.where(label != labels, torch.maximum(rivals, scores + _sum_error(rows)), rivals)
+
+    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split(ROWS_AT_A_TIME[self.rows.device.type])
 
 
 def repeated(vectors: Tensor, limit: float) -> Tensor:
