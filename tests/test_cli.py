@@ -144,7 +144,7 @@ BAD = [
     ("device", ["score", "{data}", "--device", "gpu"], ["device='gpu'", "'cuda:1'"]),
     ("another run", ["featurize", "{data}", "--output", "{run}", "--seed", "1"], ["holds another run", "seed: 0 there, 1 now"]),
     ("shard", ["featurize", "{data}", "--output", "{run}", "--shard", "5/4"], ["shard '5/4'", "I from 1 to N"]),
-    ("rows of a run", ["score", "{run}", "--max-samples", "3"], ["is a run directory", "--max-samples cannot apply"]),
+    ("rows of a run", ["score", "{run}", "--max-samples", "3"], ["is a run directory", "--max-samples", "--dim cannot apply"]),
     ("gradients as rows", ["featurize", "{run}", "--output", "{run}2"], ["neither prompt + completion"]),
     ("file as output", ["featurize", "{data}", "--output", "{data}"], ["a file is in the way"]),
     ("file as demo output", ["demo", "--output", "{data}"], ["rows.jsonl"]),

@@ -27,7 +27,7 @@ from processes import (
     start_ranks,
 )
 
-from hf_prism import GradientFeaturizer, featurize
+from hf_prism import GradientFeaturizer, featurize, run_directory
 from hf_prism import runner as module
 from hf_prism.runner import load_features, plan_chunks
 
@@ -198,6 +198,50 @@ def test_another_run_in_the_directory_is_refused_and_what_differs_is_named(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_chunks_of_another_run_never_count_even_if_its_configuration_is_gone(proxy, tmp_path, small_chunks):
+    run(proxy, tmp_path)
+    (tmp_path / "config.json").unlink()
+    other = run(proxy, tmp_path, seed=5)
+    expected = run(proxy, tmp_path.with_name("expected"), seed=5)
+    np.testing.assert_array_equal(
+        other.with_format("numpy")["gradient"][:], expected.with_format("numpy")["gradient"][:]
+    )
+
+
+def test_a_run_that_begins_elsewhere_at_the_same_moment_decides_and_the_other_is_refused(
+    proxy, tmp_path, small_chunks, monkeypatch
+):
+    (other := tmp_path / "other").mkdir()
+    run(proxy, other, seed=5)
+    begun, created = json.loads((other / "config.json").read_text()), []
+
+    def too_late(path, value):
+        created.append(create_json(path, begun))
+        return create_json(path, value)
+
+    create_json = run_directory.create_json
+    monkeypatch.setattr(run_directory, "create_json", too_late)
+    with pytest.raises(ValueError, match="holds another run. What differs: seed: 5 there, 0 now"):
+        run(proxy, tmp_path / "run")
+    assert created == [True] and not list(tmp_path.glob("run/chunks/*"))
+
+
+def test_whoever_lost_the_configuration_keeps_the_chunks(proxy, tmp_path, small_chunks, whole, monkeypatch):
+    features = run(proxy, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("chunks/*")}
+    (tmp_path / "config.json").unlink()
+    again = run(proxy, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("chunks/*")} == before
+    np.testing.assert_array_equal(
+        again.with_format("numpy")["gradient"][:], features.with_format("numpy")["gradient"][:]
+    )
+
+
+def test_an_empty_directory_name_is_refused(proxy):
+    with pytest.raises(ValueError, match="is empty: is a variable unset"):
+        run(proxy, "")
+
+
 def test_a_tilde_is_the_home_directory(proxy, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert run(proxy, "~/run")[:] == load_features("~/run")[:]
@@ -239,7 +283,7 @@ BAD_CONFIGS = {
     "no text": (b"\xff\xfe\x00", "config.json is damaged"),
     "a list": ("[1, 2]", "config.json holds a list, not an object"),
     "null": ("null", "config.json holds a NoneType, not an object"),
-    "a model's": ('{"model_type": "qwen2"}', "lacks a whole number `chunks` or a `feature_id`"),
+    "a model's": ('{"model_type": "qwen2"}', "lacks a whole number `chunks`.*delete that file"),
     "chunks of text": ('{"chunks": "5", "feature_id": "x"}', "lacks a whole number `chunks`"),
     "no chunks": ('{"feature_id": "x"}', "lacks a whole number `chunks`"),
 }
@@ -288,7 +332,7 @@ def test_files_are_what_design_says_and_carry_the_feature_id(proxy, tmp_path, sm
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["feature_id"] == feature_id and config["dim"] == 64
     lines = manifest(tmp_path)
-    assert [set(entry) for entry in lines] == [{"chunk", "file", "rows", "ids", "sha256"}] * config["chunks"]
+    assert [set(entry) for entry in lines] == [{"run", "chunk", "file", "rows", "ids", "sha256"}] * config["chunks"]
     for entry in lines:
         assert pq.read_schema(tmp_path / entry["file"]).metadata[b"feature_id"].decode() == feature_id
     loaded = datasets.load_dataset("parquet", data_files=str(tmp_path / "chunks" / "*.parquet"), split="train")

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--order", type=float, default=1.0, help="order q of the Vendi score: 0.5, 1, 2 or inf (default 1)"
     )
-    verb.add_argument("--output", metavar="DIR", help="run directory; default: one in the Hugging Face cache")
+    _add_output(verb)
     _add_json(verb)
 
     verb = _verb(
@@ -133,6 +133,10 @@ def _add_featurizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run code from the proxy's repository")
 
 
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="DIR", help="run directory; default: one in the Hugging Face cache")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, the last line of standard output")
 
@@ -194,18 +198,23 @@ def _dataset(options: argparse.Namespace, data: str) -> Dataset:
 
 def score(options: argparse.Namespace) -> int:
     """Featurize if need be, score, draw, and keep `result.json` beside the features."""
-    from . import files, report, runner
+    from . import files, ranks, report, runner
     from .vendi import Covariance, vendi
 
     vendi([1.0], options.order)  # a wrong order is an error now, not after the work
     if runner.is_run_directory(options.data):
-        _refuse_row_options(options)
+        _refuse(
+            options, "is a run directory, whose rows are featurized already", _add_rows, _add_featurizer, _add_output
+        )
+        if not ranks.is_first():
+            return 0
         features, directory, lines = runner.load_features(options.data), Path(options.data), []
         feature_id = runner.feature_id_of(directory)
     else:
         dataset = _dataset(options, options.data)
         if "gradient" in dataset.column_names:
-            return _score_column(options, dataset)
+            _refuse(options, "has a column `gradient`, so that no proxy is run", _add_featurizer, but=("seed",))
+            return _score_column(options, dataset) if ranks.is_first() else 0
         done = runner.run(dataset, _featurizer(options), options.output)
         if done.rank:
             return 0  # of the processes that featurized together, one scores
@@ -226,10 +235,11 @@ def _score_column(options: argparse.Namespace, dataset: Dataset) -> int:
     from . import files, report
     from .vendi import g_vendi
 
-    result = g_vendi(dataset, order=options.order)
-    lines = [
-        "  rows read                   the data's own gradient column; no proxy was run, its feature_id is unknown"
-    ]
+    ids = dataset["id"] if "id" in dataset.column_names else None
+    feature_id = (dataset.data.schema.metadata or {}).get(b"feature_id", b"").decode() or None
+    result = g_vendi(dataset, order=options.order, ids=ids, feature_id=feature_id)
+    told = f"of feature_id {feature_id}" if feature_id else "whose feature_id is unknown"
+    lines = [f"  rows read                   the data's own gradient column, {told}; no proxy was run"]
     if options.output:
         Path(options.output).mkdir(parents=True, exist_ok=True)
         files.write_json(Path(options.output) / "result.json", _plain(result))
@@ -237,14 +247,17 @@ def _score_column(options: argparse.Namespace, dataset: Dataset) -> int:
     return 0
 
 
-def _refuse_row_options(options: argparse.Namespace) -> None:
-    """A run directory is scored as it is; an option that speaks of rows would otherwise be dropped in silence."""
-    flags = "split column prompt_template completion_template max_samples output".split()
-    given = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(options, flag)]
+def _refuse(options: argparse.Namespace, why: str, *groups: Any, but: Sequence[str] = ()) -> None:
+    """Gradients are scored as they are; an option on how to make them would otherwise be dropped in silence."""
+    parser = argparse.ArgumentParser()
+    for add in groups:
+        add(parser)
+    defaults = {name: value for name, value in vars(parser.parse_args([])).items() if name not in but}
+    given = [f"--{name.replace('_', '-')}" for name in defaults if getattr(options, name) != defaults[name]]
     if given:
         raise ValueError(
-            f"{options.data} is a run directory, whose rows are featurized already: {', '.join(given)} cannot apply. "
-            "Leave it out, or give the data that the run was made from."
+            f"{options.data} {why}: {', '.join(given)} cannot apply. Leave it out, or give the data that the gradients "
+            "were made from."
         )
 
 

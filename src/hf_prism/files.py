@@ -31,17 +31,27 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Its name is unique across machines, so that any number of processes may write the same file: the last one stays.
     If the block fails, what was there before stays, and nothing else.
     """
+    with _temporary(path) as (file, temporary):
+        yield file
+        _flush(file)
+        temporary.replace(path)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file beside `path`, gone after the block if it is still there under its own name."""
     temporary = path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}~{uuid4().hex[:8]}")
     try:
         with temporary.open("w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+            yield file, temporary
+    finally:
         with suppress(OSError):
-            temporary.unlink()
-        raise
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sweep(folder: Path) -> None:
@@ -73,6 +83,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def create_json(path: Path, value: Any) -> bool:
+    """Write a JSON file, whole or not at all, unless there is one. Of several processes, one returns True."""
+    with _temporary(path) as (file, temporary):
+        file.write(json.dumps(value, indent=2).encode())
+        _flush(file)
+        try:
+            os.link(temporary, path)  # unlike a rename, it fails where the file exists
+        except FileExistsError:
+            return False
+    return True
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     write_atomically(path, json.dumps(value, indent=2).encode())
@@ -89,11 +111,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:  # no JSON, or no text at all
-        raise ValueError(f"{path} is damaged ({error}). Delete the directory, or choose another.") from error
+        raise ValueError(f"{path} is damaged ({error}).") from error
     if not isinstance(value, dict):
-        raise ValueError(
-            f"{path} holds a {type(value).__name__}, not an object. Delete the directory, or choose another."
-        )
+        raise ValueError(f"{path} holds a {type(value).__name__}, not an object.")
     return value
 
 

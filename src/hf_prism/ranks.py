@@ -90,6 +90,11 @@ def join() -> Team:
     return Team(state.process_index, state.num_processes, str(state.device))
 
 
+def is_first() -> bool:
+    """Whether this process is the one of its launch that prints and writes; needs no process group."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
 def leave() -> None:
     """Close what `join` opened; for a program that is about to end."""
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:

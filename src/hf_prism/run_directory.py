@@ -30,7 +30,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .files import append_lines, digest, read_json, read_lines, replacing, sweep, write_atomically, write_json
+from .files import (
+    append_lines,
+    create_json,
+    digest,
+    read_json,
+    read_lines,
+    replacing,
+    sweep,
+    write_atomically,
+    write_json,
+)
 
 
 if TYPE_CHECKING:
@@ -48,6 +58,10 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path):
+        if not str(path).strip():
+            raise ValueError(
+                f"The run directory {str(path)!r} is empty: is a variable unset? Use '.' for the current one."
+            )
         self.path = Path(path).expanduser()
         self._own = self.path / "writers"
         self._checked: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -58,12 +72,18 @@ class RunDirectory:
         Raises:
             ValueError: It is damaged, or of something else than a run.
         """
-        config = read_json(self.path / "config.json")
-        if config is not None and not (_is_count(config.get("chunks")) and isinstance(config.get("feature_id"), str)):
+        path = self.path / "config.json"
+        try:
+            config = read_json(path)
+            if config is not None and not (config.get("chunks") and _is_count(config["chunks"])):
+                raise ValueError(f"{path} is not that of a run: it lacks a whole number `chunks`.")
+            if config is not None and not isinstance(config.get("feature_id"), str):
+                raise ValueError(f"{path} is not that of a run: it lacks a `feature_id`.")
+        except ValueError as error:
             raise ValueError(
-                f"{self.path / 'config.json'} is not that of a run: it lacks a whole number `chunks` or a `feature_id`. "
-                "Choose another directory, or delete this one if it was a run."
-            )
+                f"{error} If this was a run, delete that file and run the same again: its chunks are kept. Else choose "
+                "another directory."
+            ) from error
         return config
 
     def check_same_run(self, config: dict[str, Any]) -> None:
@@ -76,8 +96,10 @@ class RunDirectory:
         differing = [name for name in config if stored is not None and stored.get(name) != config[name]]
         if stored is not None and differing:
             fields = "; ".join(f"{name}: {stored.get(name)!r} there, {config[name]!r} now" for name in differing)
+            hint = " (dataset is a digest of the rows: their ids, order and text)" if "dataset" in differing else ""
             raise ValueError(
-                f"{self.path} holds another run. What differs: {fields}. Choose another directory, or delete it."
+                f"{self.path} holds another run. What differs: {fields}{hint}. Choose another directory, or delete this "
+                "one as a whole."
             )
 
     def open(self, writer: str) -> None:
@@ -114,8 +136,14 @@ class RunDirectory:
         return self.path / "writers" / writer / "status"
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Store the configuration. All processes of a run may do so at once: they write the same."""
-        write_json(self.path / "config.json", config)
+        """Store the configuration, unless there is one: of processes that start at once, one decides for all.
+
+        Raises:
+            ValueError: Another process has just begun another run here.
+        """
+        with self.explained_if_full(1000):
+            if not create_json(self.path / "config.json", config):
+                self.check_same_run(config)
 
     def log(self, *events: dict[str, Any]) -> None:
         """Log events of this process, with the time and its name."""
@@ -143,6 +171,7 @@ class RunDirectory:
         with self.explained_if_full(len(content)):
             write_atomically(self.path / name, content)
             entry = {
+                "run": digest(self.config()),
                 "chunk": number,
                 "file": name,
                 "rows": table.num_rows,
@@ -167,10 +196,15 @@ class RunDirectory:
         return {entry["chunk"]: entry for entry in sorted(filter(None, found), key=lambda entry: entry["chunk"])}
 
     def _entries(self) -> Iterator[dict[str, Any]]:
-        """All manifest lines that make sense; any other is as good as torn."""
+        """All manifest lines of this run that make sense; any other is as good as torn."""
+        run = digest(self.config())
         for path in self._all("manifest.jsonl"):
             for entry in read_lines(path):
-                if _makes_sense(entry) and entry.get("file") == _chunk_name(entry["chunk"]):
+                if (
+                    entry.get("run") == run
+                    and _makes_sense(entry)
+                    and entry.get("file") == _chunk_name(entry["chunk"])
+                ):
                     yield entry
 
     def _whole(self, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -268,6 +302,7 @@ class RunDirectory:
         Chunks hold rows of like length, from all over the dataset. So the file is first written with its small columns
         and gradients of zero, and then each gradient goes to its place.
         """
+        sweep(self.path)  # a merge that was killed leaves a file as large as this one
         chunks = [self.path / entry["file"] for entry in done.values()]
         schema = _merged_schema(pq.read_schema(chunks[0]))
         small = [name for name in ["row", *schema.names] if name != "gradient"]
@@ -290,15 +325,14 @@ class RunDirectory:
                 start += len(vectors)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        write_json(
-            self.path / "features.json",
-            {
-                "rows": len(order),
-                "feature_id": schema.metadata[b"feature_id"].decode(),
-                "chunks": _digest_of(done),
-                "sha256": sha256,
-            },
-        )
+        merged = {
+            "rows": len(order),
+            "feature_id": schema.metadata[b"feature_id"].decode(),
+            "chunks": _digest_of(done),
+            "sha256": sha256,
+        }
+        with self.explained_if_full(1000):
+            write_json(self.path / "features.json", merged)
 
     def require_space(self, num_bytes: int) -> None:
         """Raises OSError where the disk has no room for so many bytes more."""
@@ -361,7 +395,8 @@ def feature_id_of(output_dir: str | Path) -> str:
 
 def is_run_directory(path: str | Path) -> bool:
     """Whether a run was begun there."""
-    return (Path(path) / "config.json").is_file() and (Path(path) / "chunks").is_dir()
+    folder = Path(path).expanduser()
+    return (folder / "config.json").is_file() and (folder / "chunks").is_dir()
 
 
 def in_bytes(number: float) -> str:

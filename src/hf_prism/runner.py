@@ -246,8 +246,14 @@ def run(
     directory = RunDirectory(output_dir if output_dir is not None else _cache_directory(featurizer, found))
     config = {**featurizer.identity, "rows": len(found.ids), "dataset": found.digest}
     directory.check_same_run(config)
+
+    def look() -> tuple[str, list[int], bool]:
+        if (directory.path / "chunks").is_dir() and directory.config() is None:
+            _plan(featurizer, found, directory, config, 0)  # whoever lost config.json has not lost the chunks
+        return _launch(), sorted(directory.committed()), directory.is_finished()
+
     # Processes look at the directory at different moments: what one of them saw decides for all.
-    launch, done, finished = team.agree(lambda: (_launch(), sorted(directory.committed()), directory.is_finished()))
+    launch, done, finished = team.agree(look)
     if finished:
         return Run(directory.path, found, team.rank, 0, len(done), 0)
     me = team.rank if shard is None else part
@@ -344,13 +350,13 @@ class _Work:
         if self.me == 0:
             self._log_survey()
         self.directory.require_space(self._disk_bytes())
+        there = len(self.chunks) - len(self.owners)
+        told = f"{there} of {len(self.chunks)} chunks are there already" if there else ""
         if progress and self.owners:
-            there = len(self.chunks) - len(self.owners)
             tqdm.write(
                 f"{self.num_rows(self.owners):,} rows to featurize, {self.num_tokens(self.owners):,} tokens, "
                 f"{self.num_tokens(self.owners, padded=True):,} tokens with padding, {self._duration(num_workers)}, "
-                f"{in_bytes(self._disk_bytes())} on disk at {self.directory.path}"
-                + (f" ({there} of {len(self.chunks)} chunks are there already)" if there else ""),
+                f"{in_bytes(self._disk_bytes())} on disk at {self.directory.path}" + (f" ({told})" if told else ""),
                 file=sys.stderr,
             )
 
