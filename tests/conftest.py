@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+
+import pytest
 
 
 # Read when the libraries are imported, so set before any test module imports them. A test that wants a Hub starts a
@@ -13,8 +16,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
+@pytest.fixture(autouse=True)
+def no_process_state_is_left():
+    """Libraries build Accelerate's singleton in passing; processes forked by a later test would inherit it."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.PartialState._reset_state()
+
+
 def pytest_collection_modifyitems(items):
-    import pytest
     import torch
 
     if not torch.cuda.is_available():
