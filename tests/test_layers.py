@@ -29,6 +29,7 @@ LEVELS = [
         "rendering",
         "checkpoint",
         "files",
+        "origin",
         "run_directory",
         "ranks",
         "batches",
