@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from hf_prism.rows import load_rows, row_ids
+from hf_prism.rows import load_rows, matching_rows, row_ids
 from hf_prism.samples import RowError, RowFormat, Sample
 
 
@@ -206,3 +206,21 @@ def test_a_bad_row_among_good_ones_is_named_with_its_id():
     rows = load_rows([*ROWS[:2], {"id": "x", "prompt": "p", "completion": None}])
     with pytest.raises(RowError, match=r"^row 2 \(id 'x'\): 'completion' is null"):
         row_ids(rows)
+
+
+def test_features_find_their_rows_by_id_wherever_these_stand():
+    rows = load_rows([{"text": text} for text in ("a", "b", "a", "c")])
+    ids = row_ids(rows).ids
+    shuffled = rows.select([3, 2, 0, 1])
+    places = matching_rows(ids, shuffled)
+    assert [shuffled[i]["text"] for i in places] == rows["text"][:]
+    assert len(set(places)) == 4  # the repeated row too
+
+
+def test_features_whose_rows_are_gone_name_the_first():
+    rows = load_rows([{"text": text} for text in ("a", "b", "c")])
+    ids = row_ids(rows).ids
+    with pytest.raises(ValueError, match=f"2 of 3 ids are not among the 1 rows.*{ids[1]}.*edited row"):
+        matching_rows(ids, rows.select([0]))
+    with pytest.raises(ValueError, match="1 of 1 ids .* their column 'id'"):
+        matching_rows(["x"], load_rows([{"id": "y", "text": "a"}]))

@@ -41,6 +41,14 @@ SAME = 2.0**-22
 CLUSTERS_AT_A_TIME = 4096
 
 
+class FewDirections(ValueError):
+    """More clusters were asked for than there are rows of different direction; `count` says how many there are."""
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
+
+
 class SphericalKMeans:
     """k-means of directions: rows and centres are of unit length, and the nearest centre is that of the greatest cosine.
 
@@ -165,9 +173,10 @@ class _Lloyd:
             wanted = min(max(1, int((GROWTH - 1) * done)), count - done)
             places = self._race(weights, TRIALS * wanted, np.random.Philox([seed, done]))
             if not len(places):
-                raise ValueError(
+                raise FewDirections(
                     f"n_clusters={count} is more than the {done} different directions among {self.total} rows (cosines "
-                    "within 2^-22 of 1 count as equal): the rows repeat each other. Ask for fewer clusters."
+                    "within 2^-22 of 1 count as equal): the rows repeat each other. Ask for fewer clusters.",
+                    done,
                 )
             drawn = self._rows_at(places)
             self._add_best(drawn[~repeated(drawn, 1 - SAME)], wanted)

@@ -106,6 +106,39 @@ def row_ids(dataset: Dataset, row_format: RowFormat | None = None) -> RowIds:
     return RowIds(hashed, len(hashed) - len(contents), None)
 
 
+def matching_rows(ids: Sequence[Any], dataset: Dataset, row_format: RowFormat | None = None) -> list[int]:
+    """Where in a data set the rows with these ids stand: joins features to the rows they were made from.
+
+    Args:
+        ids: as in the column `id` of features.
+        dataset: the rows; their ids are those of `row_ids`.
+        row_format: how the featurizer read them.
+
+    Returns:
+        A row number for each id, in the order of `ids`.
+
+    Raises:
+        ValueError: ids that no row has: the data has changed since, or it is read in another way.
+        RowError: as `row_ids`.
+
+    Example:
+        >>> rows = load_rows([{"id": "a", "text": "x"}, {"id": "b", "text": "y"}])
+        >>> matching_rows(["b"], rows)
+        [1]
+    """
+    named = row_ids(dataset, row_format)
+    places = {name: i for i, name in enumerate(named.ids)}
+    gone = [name for name in map(str, ids) if name not in places]
+    if gone:
+        how = f"their column {named.column!r}" if named.column else "their content, so that an edited row has another"
+        raise ValueError(
+            f"{len(gone):,} of {len(ids):,} ids are not among the {len(places):,} rows of the data, first {gone[0]!r}. The "
+            f"data has changed since it was featurized, or is not the data that was. Its ids come from {how}; give the "
+            "same data, columns and templates as then, or featurize again"
+        )
+    return [places[str(name)] for name in ids]
+
+
 def describe(index: int, row_id: str | None = None) -> str:
     """How messages name a row: ``row 17 (id 'x')``."""
     return f"row {index}" if row_id is None else f"row {index} (id {row_id!r})"

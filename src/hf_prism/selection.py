@@ -1,0 +1,371 @@
+"""Exactly k rows of an existing pool, by what their gradients say (PAPER, five of six users of its code select).
+
+Rows are read into one order, that of the hashes of their ids, before anything is drawn or compared: the order in which
+they come, blocks, threads and processes do not change which rows are chosen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .clustering import FewDirections, SphericalKMeans
+from .greedy import choose_greedily
+from .origin import origin_of
+from .vectors import content_hashes, id_hashes, number_blocks, unit
+from .vendi import Covariance
+
+
+METHODS = ("greedy", "round_robin", "inverse_cluster_size", "random")
+CLUSTER_RATIO = 0.1  # clusters over rows, as in the paper's code
+SAME = 2.0**-22  # float32 unit rows cannot tell a cosine from 1 that is nearer to it
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows chosen from a pool, and how.
+
+    Attributes:
+        indices: (k,) int64 positions in the pool, in the order of choice; `dataset.select(sorted(indices))` keeps the
+            order of the pool.
+        clusters: (k,) int64, the cluster of each.
+        metadata: What was asked, and what came of it, as plain JSON values: `method`, `k`, `n`, `dim`, `seed`,
+            `feature_id`, `g_vendi` of the chosen rows and `g_vendi_random` of as many random ones under the same quotas,
+            `cluster_sizes` and `cluster_chosen` (rows of each cluster in the pool and among the chosen), `quotas`, and
+            `stability`: the share of rows that the same method chooses again with the next seed, and what chance gives.
+    """
+
+    indices: np.ndarray
+    clusters: np.ndarray
+    metadata: dict[str, Any]
+
+
+def select(
+    vectors: Any,
+    k: int,
+    *,
+    method: str = "greedy",
+    quality: Sequence[float] | str | None = None,
+    groups: Sequence[Any] | str | None = None,
+    quotas: Mapping[Any, int] | None = None,
+    n_clusters: int | None = None,
+    ids: Sequence[Any] | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Choose exactly k rows of a pool of gradients.
+
+    Methods:
+
+    - `"greedy"`: one after the other the row that adds most to the log-determinant of the chosen rows' second moment, see
+      `greedy`: at least 1 - 1/e of the best possible value, and close to the highest G-Vendi. Draws nothing.
+    - `"round_robin"`: one row of each cluster in turn, those of high quality first.
+    - `"inverse_cluster_size"`: drawn with probabilities proportional to quality / size of the row's cluster.
+    - `"random"`: drawn with probabilities proportional to quality. The control.
+
+    Args:
+        vectors: (n, d) gradients in any container of `vectors.number_blocks`, such as a dataset with a `gradient` column.
+            None rows, which the featurizer skipped, are never chosen.
+        k: How many rows.
+        method: One of the above.
+        quality: A number at or above 0 for each row, or the name of a column of `vectors`; only ratios count. A row of
+            quality 0 is never chosen; for `greedy`, one of half the quality must bring twice as much that is new.
+        groups: A label for each row, or the name of a column. Each group gives rows in proportion to its size, or what
+            `quotas` says.
+        quotas: By label, exactly how many rows; what is left of k comes from the groups it does not name.
+        n_clusters: For clustering, and for the counts by cluster in the metadata; default, a tenth of the rows as in the
+            paper's code, or as many as there are directions if that is less.
+        ids: One id a row; default, the `id` column of `vectors` if there is one, else the rows' content.
+        seed: Of draws and clusters.
+
+    Raises:
+        ValueError: k under 1, or more than can be chosen; quality negative, NaN or not one a row; a quota of a group that
+            is not there or has too few rows; all rows alike; an unknown method; and as `number_blocks`.
+
+    Example:
+        >>> chosen = select([[1.0, 0.0], [1.0, 0.1], [0.9, 0.0], [0.0, 1.0]], 2, n_clusters=2)
+        >>> 3 in chosen.indices, chosen.metadata["cluster_chosen"]
+        (True, [1, 1])
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}{_near(method, METHODS)}; the methods are {', '.join(METHODS)}.")
+    if isinstance(k, bool) or k != int(k) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
+    if isinstance(seed, bool) or seed != int(seed) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    if quotas is not None and groups is None:
+        raise ValueError("quotas are by group: give groups too (--group COLUMN).")
+    pool = _Pool(vectors, ids, quality, groups)
+    room = pool.room(int(k), quotas)
+    chosen = _Choice(pool, room, int(k), n_clusters)
+    places = chosen.by(method, int(seed))
+    labels = chosen.clusters(int(seed)).labels_
+    sizes = np.bincount(labels, minlength=int(labels.max()) + 1)
+    metadata = {
+        "method": method,
+        "k": int(k),
+        "n": len(pool.rows),
+        "dim": pool.rows.shape[1],
+        "seed": int(seed),
+        "feature_id": origin_of(vectors).feature_id,
+        "quality": pool.quality_name,
+        "quotas": dict(zip(pool.group_names, room.tolist(), strict=True)) if groups is not None else None,
+        "g_vendi": pool.score(places),
+        "g_vendi_random": pool.score(chosen.by("random", int(seed))),
+        "stability": chosen.stability(method, int(seed), places),
+        "cluster_sizes": sizes.tolist(),
+        "cluster_chosen": np.bincount(labels[places], minlength=len(sizes)).tolist(),
+    }
+    return Selection(pool.positions[places], labels[places], metadata)
+
+
+class _Pool:
+    """The rows that can be chosen from, in the order of their hashes.
+
+    Attributes:
+        rows: (n, d) float32 of unit length.
+        positions: (n,) int64, where each row stands in what was given.
+        quality: (n,) float64, 1 without one; its mean is 1.
+        codes: (n,) int64, the group of each row; `group_names` has their labels as text.
+    """
+
+    def __init__(self, vectors: Any, ids: Any, quality: Any, groups: Any) -> None:
+        ids = _column(vectors, "id") if ids is None and _has_column(vectors, "id") else ids
+        n = len(vectors)
+        self.quality_name = quality if isinstance(quality, str) else quality is not None
+        weights = np.ones(n) if quality is None else _numbers(_named(vectors, quality, "quality"), n, ids)
+        labels = [""] * n if groups is None else _labels(_named(vectors, groups, "groups"), n, ids)
+        rows, self.positions, hashes = _read(vectors, ids)
+        order = np.argsort(hashes, kind="stable")
+        self.rows, self.positions = rows[order], self.positions[order]
+        self.quality = weights[self.positions]
+        if self.quality.any():
+            self.quality = self.quality / self.quality.mean()
+        names, codes = np.unique([str(label) for label in labels], return_inverse=True)
+        self.group_names: list[str] = names.tolist()
+        self.codes = codes[self.positions].astype(np.int64)
+
+    @property
+    def usable(self) -> np.ndarray:
+        return self.quality > 0
+
+    def room(self, k: int, quotas: Mapping[Any, int] | None) -> np.ndarray:
+        """How many rows each group gives; their sum is k, and each has so many."""
+        there = np.bincount(self.codes[self.usable], minlength=len(self.group_names))
+        if k > there.sum():
+            why = "" if self.usable.all() else f" ({len(self.rows) - there.sum():,} rows have quality 0)"
+            raise ValueError(
+                f"k = {k:,} is more than the {there.sum():,} rows that can be chosen{why}: ask for fewer, or give more."
+            )
+        return _shares(k, there) if quotas is None else _quotas(k, there, self.group_names, quotas)
+
+    def all_alike(self) -> bool:
+        return bool((self.rows @ self.rows[0] > 1 - SAME).all())
+
+    def score(self, places: np.ndarray) -> float:
+        """G-Vendi of some of the rows."""
+        covariance = Covariance(self.rows.shape[1]).update(self.rows[places], places.tolist())
+        shares = covariance.spectrum()
+        shares = shares[shares > 0]
+        return math.exp(-float(np.sum(shares * np.log(shares))))
+
+
+class _Choice:
+    """The methods, on one pool under one set of quotas."""
+
+    def __init__(self, pool: _Pool, room: np.ndarray, k: int, n_clusters: int | None) -> None:
+        self.pool, self.room, self.k, self.n_clusters = pool, room, k, n_clusters
+        self._clusters: dict[int, SphericalKMeans] = {}
+
+    def by(self, method: str, seed: int) -> np.ndarray:
+        """(k,) places in the pool, in the order of choice."""
+        if method != "random" and self.pool.all_alike():
+            raise ValueError(
+                f"all {len(self.pool.rows):,} rows point in the same direction, so that gradients give no reason to prefer "
+                "one. Was one row repeated, or a constant column featurized? To draw rows all the same use "
+                "method='random' (--method random)."
+            )
+        if method == "greedy":
+            weights, codes = self.pool.quality, self.pool.codes
+            return choose_greedily(self.pool.rows, self.k, weights=weights, groups=codes, room=self.room)
+        if method == "round_robin":
+            return self._walk(self._in_turns(seed))
+        if method == "inverse_cluster_size":
+            kmeans = self.clusters(seed)
+            return self._walk(self._race(self.pool.quality / kmeans.cluster_sizes_[kmeans.labels_], seed))
+        return self._walk(self._race(self.pool.quality, seed))
+
+    def clusters(self, seed: int) -> SphericalKMeans:
+        if seed not in self._clusters:
+            self._clusters[seed] = cluster(self.pool.rows, self.n_clusters, seed)
+        return self._clusters[seed]
+
+    def stability(self, method: str, seed: int, places: np.ndarray) -> dict[str, Any]:
+        """How many of the chosen rows are chosen again with the next seed."""
+        chance = float(np.sum(self.room**2 / np.bincount(self.pool.codes[self.pool.usable]).clip(1)) / self.k)
+        if method == "greedy":
+            return {"agreement": 1.0, "by_chance": chance, "seeds": [], "note": "greedy draws nothing"}
+        again = self.by(method, seed + 1)
+        return {
+            "agreement": float(np.isin(places, again).mean()),
+            "by_chance": chance,
+            "seeds": [seed + 1],
+            "g_vendi": [self.pool.score(again)],
+        }
+
+    def _in_turns(self, seed: int) -> np.ndarray:
+        """All rows: the first of every cluster, the second of every cluster, and so on; clusters in a drawn order."""
+        kmeans = self.clusters(seed)
+        labels = kmeans.labels_
+        order = np.lexsort((_uniform(len(labels), seed, 1), -self.pool.quality, labels))
+        starts = np.cumsum(kmeans.cluster_sizes_) - kmeans.cluster_sizes_
+        turns = np.empty(len(labels), dtype=np.int64)
+        turns[order] = np.arange(len(labels)) - starts[labels[order]]
+        return np.lexsort((_uniform(len(starts), seed, 2)[labels], turns))
+
+    def _race(self, weights: np.ndarray, seed: int) -> np.ndarray:
+        """All rows in the order of a draw without replacement, with probabilities proportional to the weights.
+
+        Each waits for an exponential time at the rate of its weight (Efraimidis and Spirakis, 2006).
+        """
+        waits = np.full(len(weights), np.inf)
+        np.divide(-np.log(_uniform(len(weights), seed, 0)), weights, out=waits, where=weights > 0)
+        return np.argsort(waits, kind="stable")
+
+    def _walk(self, order: np.ndarray) -> np.ndarray:
+        """The first k rows in this order that can be chosen and whose group has room."""
+        order = order[self.pool.usable[order]]
+        codes = self.pool.codes[order]
+        by_group = np.argsort(codes, kind="stable")
+        sizes = np.bincount(codes, minlength=len(self.room))
+        number = np.empty(len(order), dtype=np.int64)  # of each row among those of its group, in this order
+        number[by_group] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return order[number < self.room[codes]]
+
+
+def _read(vectors: Any, ids: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit rows in float32, the positions they come from, and a hash of each."""
+    n, done, seen = len(vectors), 0, {}
+    hashes = np.empty(n, dtype=np.uint64) if ids is None else id_hashes(ids, n)
+    rows, kept = np.empty((0, 0), dtype=np.float32), np.empty(n, dtype=np.int64)
+    for at, block in number_blocks(vectors, ids):
+        if not done:
+            rows = np.empty((n, block.shape[1]), dtype=np.float32)
+        span = slice(done, done := done + len(block))
+        rows[span], kept[span] = unit(block), at
+        if ids is None:
+            hashes[at] = content_hashes(rows[span], seen)
+    if not done:
+        raise ValueError(f"no gradient vectors among {n} rows: there is nothing to choose from.")
+    return rows[:done], kept[:done], hashes[kept[:done]]
+
+
+def cluster(rows: Any, n_clusters: int | None, seed: int) -> SphericalKMeans:
+    """Spherical k-means with the paper's default for k: a tenth of the rows, or all directions where those are fewer."""
+    if n_clusters is not None:
+        return SphericalKMeans(n_clusters, seed=seed).fit(rows)
+    try:
+        return SphericalKMeans(max(1, round(CLUSTER_RATIO * len(rows))), seed=seed).fit(rows)
+    except FewDirections as error:
+        return SphericalKMeans(error.count, seed=seed).fit(rows)
+
+
+def _uniform(n: int, seed: int, purpose: int) -> np.ndarray:
+    """n numbers above 0 and below 1, from raw bits, whose stream NumPy promises to keep."""
+    return ((np.random.Philox([seed, purpose]).random_raw(n) >> np.uint64(11)) + 0.5) * 2.0**-53
+
+
+def _shares(k: int, there: np.ndarray) -> np.ndarray:
+    """k divided in proportion, remainders to the largest (Hamilton's method), earlier groups first among equals."""
+    exact = k * there / there.sum()
+    shares = np.floor(exact).astype(np.int64)
+    order = np.argsort(-(exact - shares), kind="stable")
+    shares[order[: k - shares.sum()]] += 1
+    return shares
+
+
+def _quotas(k: int, there: np.ndarray, names: list[str], quotas: Mapping[Any, int]) -> np.ndarray:
+    room = np.full(len(names), -1, dtype=np.int64)
+    for label, count in quotas.items():
+        if str(label) not in names:
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise ValueError(f"a quota names the group {label!r}{_near(str(label), names)}; the groups are {shown}.")
+        group = names.index(str(label))
+        if isinstance(count, bool) or count != int(count) or count < 0:
+            raise ValueError(f"the quota of group {label!r} must be a whole number of at least 0, got {count!r}.")
+        if count > there[group]:
+            raise ValueError(
+                f"the quota of group {label!r} is {count:,}, but only {there[group]:,} rows can be chosen."
+            )
+        room[group] = count
+    named = room >= 0
+    rest = k - int(room[named].sum())
+    if rest < 0:
+        raise ValueError(f"the quotas add up to {k - rest:,}, more than k = {k:,}.")
+    if rest > there[~named].sum():
+        raise ValueError(
+            f"the quotas add up to {k - rest:,} of k = {k:,}, and the groups without one have {there[~named].sum():,} rows "
+            f"for the other {rest:,}. Raise a quota, or lower k."
+        )
+    room[~named] = _shares(rest, there[~named]) if rest else 0
+    return room
+
+
+def _has_column(vectors: Any, name: str) -> bool:
+    return name in (getattr(vectors, "column_names", None) or ())
+
+
+def _column(vectors: Any, name: str) -> list[Any]:
+    return list(vectors.with_format(None)[name])
+
+
+def _named(vectors: Any, given: Any, what: str) -> Any:
+    """The values, where the name of a column was given."""
+    if not isinstance(given, str):
+        return given
+    columns = list(getattr(vectors, "column_names", None) or ())
+    if given not in columns:
+        raise ValueError(
+            f"{what} names a column {given!r} that is not there{_near(given, columns)}; columns found: "
+            f"{', '.join(columns) or 'none: the vectors are no dataset'}."
+        )
+    return _column(vectors, given)
+
+
+def _numbers(values: Any, n: int, ids: Any) -> np.ndarray:
+    if len(values) != n:
+        raise ValueError(f"{len(values)} quality values for {n} rows: give one a row.")
+    numbers = np.empty(n)
+    for i, value in enumerate(values):
+        try:
+            numbers[i] = value
+        except (TypeError, ValueError):
+            numbers[i] = math.nan
+        if not (math.isfinite(numbers[i]) and numbers[i] >= 0):
+            raise ValueError(
+                f"{_row(i, ids)} has quality {value!r}; it must be a finite number at or above 0. Fill it, drop the row, or "
+                "shift the scale: 0 means never."
+            )
+    return numbers
+
+
+def _labels(values: Any, n: int, ids: Any) -> list[Any]:
+    if len(values) != n:
+        raise ValueError(f"{len(values)} groups for {n} rows: give one a row.")
+    for i, value in enumerate(values):
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            raise ValueError(f"{_row(i, ids)} has no group: fill it, or drop the row.")
+    return list(values)
+
+
+def _row(i: int, ids: Any) -> str:
+    return f"row {i}" if ids is None else f"row {i} (id {ids[i]!r})"
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
