@@ -1,7 +1,9 @@
-"""What made a set of gradients: the identity of the featurizer, carried in the Arrow schema of its features.
+"""What made a set of gradients: the identity of the featurizer, carried in files and in datasets.
 
 Vectors compare only under one feature_id (DESIGN 2). The id is a digest, so the fields it was made from travel with it:
-where two ids differ, an error can say in what.
+where two ids differ, an error can say in what. In Arrow and Parquet files it is in the schema's metadata. `datasets` drops
+that when it opens a file, but keeps the description of a dataset through `select`, `map`, `save_to_disk` and
+`concatenate_datasets`: in memory the origin is a line of it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+MARK = "hf_prism origin: "
 
 
 @dataclass(frozen=True)
@@ -29,32 +33,50 @@ class Origin:
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[bytes, bytes]:
-        """The entries of an Arrow schema that say it."""
+        """The entries of an Arrow schema that say it; none where it is unknown."""
         if self.feature_id is None:
             return {}
         return {b"feature_id": self.feature_id.encode(), b"identity": json.dumps(dict(self.identity)).encode()}
 
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Origin:
+        """What the metadata of an Arrow schema says."""
+        if not metadata or b"feature_id" not in metadata:
+            return cls()
+        return cls(metadata[b"feature_id"].decode(), json.loads(metadata.get(b"identity", b"{}")))
+
     def stamp(self, features: Dataset) -> Dataset:
-        """The same dataset, memory-mapped as before, with the origin in its schema."""
-        metadata = {**(features.data.schema.metadata or {}), **self.metadata()}
-        stamped = features.data.replace_schema_metadata(metadata)
-        return type(features)(stamped, info=features.info, split=features.split, fingerprint=features._fingerprint)
+        """The same dataset, memory-mapped as before, that says its origin."""
+        info = features.info.copy()
+        other = [line for line in (info.description or "").splitlines() if not line.startswith(MARK)]
+        fields = {"feature_id": self.feature_id, "identity": dict(self.identity)}
+        info.description = "\n".join([*other, *([MARK + json.dumps(fields)] if self.feature_id else [])])
+        return type(features)(
+            features.data,
+            info=info,
+            split=features.split,
+            indices_table=features._indices,
+            fingerprint=features._fingerprint,
+        )
 
 
 def origin_of(vectors: Any) -> Origin:
-    """The origin of features, from the schema of a `datasets.Dataset`; unknown for any other container.
+    """The origin of features that are a `datasets.Dataset`; unknown for any other container.
 
-    `featurize` and `load_features` write it. `Dataset.map(featurizer)` cannot, and `Dataset.select` drops it.
+    `featurize` and `load_features` write it, and it stays through `select`, `map` and the like. `Dataset.map(featurizer)`
+    cannot write it.
+
+    Raises:
+        ValueError: the dataset was put together from gradients of different origin.
 
     Example:
         >>> origin_of([[1.0, 0.0]]).feature_id is None
         True
     """
-    schema = getattr(getattr(vectors, "data", None), "schema", None)
-    metadata = getattr(schema, "metadata", None) or {}
-    if b"feature_id" not in metadata:
-        return Origin()
-    return Origin(metadata[b"feature_id"].decode(), json.loads(metadata.get(b"identity", b"{}")))
+    description = getattr(getattr(vectors, "info", None), "description", None) or ""
+    lines = sorted({line for line in description.splitlines() if line.startswith(MARK)})
+    origins = {f"part {i}": Origin(**json.loads(line.removeprefix(MARK))) for i, line in enumerate(lines)}
+    return require_same_origin(origins)
 
 
 def require_same_origin(origins: Mapping[str, Origin]) -> Origin:

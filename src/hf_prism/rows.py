@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .origin import Origin
 from .samples import RowError, RowFormat
 
 
@@ -308,7 +309,8 @@ def _read_parquet(*paths: Path) -> Dataset:
             table = pq.ParquetFile(path).read()
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
-        parts.append(Dataset(table.cast(Features.from_arrow_schema(table.schema).arrow_schema)))
+        part = Dataset(table.cast(Features.from_arrow_schema(table.schema).arrow_schema))
+        parts.append(Origin.from_metadata(table.schema.metadata).stamp(part))
         if parts[-1].column_names != parts[0].column_names:
             raise ValueError(
                 f"{path} has the columns {parts[-1].column_names}, but {paths[0]} has {parts[0].column_names}"
@@ -332,12 +334,15 @@ def _read_csv(path: Path) -> Dataset:
         raise ValueError(f"{path} is not a readable CSV file: {error}") from error
 
 
-def _read_arrow(path: Path) -> Dataset:
+def read_arrow(path: Path) -> Dataset:
+    """An Arrow stream file, memory-mapped, with its origin if it has one; it may hold no rows."""
     import pyarrow as pa
     from datasets import Dataset
 
     try:
-        return Dataset.from_file(str(path))
+        with pa.memory_map(str(path)) as source:
+            origin = Origin.from_metadata(pa.ipc.open_stream(source).schema.metadata)
+        return origin.stamp(Dataset.from_file(str(path)))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a readable Arrow file: {error}") from error
 
@@ -347,7 +352,7 @@ READERS: dict[str, Callable[[Path], Dataset]] = {
     ".ndjson": _read_jsonl,
     ".json": _read_json,
     ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
+    ".arrow": read_arrow,
     ".csv": _read_csv,
     ".tsv": _read_csv,
 }

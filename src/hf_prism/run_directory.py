@@ -41,6 +41,7 @@ from .files import (
     write_atomically,
     write_json,
 )
+from .rows import read_arrow
 
 
 if TYPE_CHECKING:
@@ -282,9 +283,7 @@ class RunDirectory:
 
     def features(self) -> Dataset:
         """The merged features as they are."""
-        from datasets import Dataset
-
-        return Dataset.from_file(str(self.path / "features.arrow"))
+        return read_arrow(self.path / "features.arrow")
 
     def _is_merged(self, done: dict[int, dict[str, Any]]) -> bool:
         try:
