@@ -18,10 +18,12 @@ OTHER = Origin("bbbb", {"dim": 128, "seed": 0, "proxy.model": "x"})
 def test_what_featurize_writes_is_the_featurizers_own_identity(tmp_path):
     save_tiny_model(tmp_path / "proxy")
     rows = Dataset.from_list([{"prompt": f"{i} clips?", "completion": f"{i}"} for i in range(6)])
-    featurizer = GradientFeaturizer(str(tmp_path / "proxy"), dim=64)
+    featurizer = GradientFeaturizer(str(tmp_path / "proxy"), dim=64, prompt_template="Q: {prompt}")
     features = featurize(rows, featurizer, tmp_path / "run", progress=False)
     for loaded in (features, load_features(tmp_path / "run")):
-        assert origin_of(loaded) == Origin(featurizer.feature_id, featurizer.identity)
+        assert origin_of(loaded) == featurizer.origin
+    assert featurizer.origin.feature_id == GradientFeaturizer(str(tmp_path / "proxy"), dim=64).feature_id
+    assert featurizer.origin.identity["prompt_template"] == "Q: {prompt}"
 
 
 def test_a_stamped_dataset_is_the_same_dataset_with_an_origin(tmp_path):

@@ -216,6 +216,7 @@ def test_identity_ignores_what_changes_no_number(folder, copy):
         {"device": "cpu"},
         {"on_long": "skip"},
         {"on_empty": "skip"},
+        {"prompt_template": "Q: {prompt}", "completion_template": "A: {completion}"},
     ):
         assert ProxyModel(folder, **same).identity == identity
     (copy / "README.md").write_text("a card")
@@ -231,8 +232,6 @@ def test_identity_ignores_what_changes_no_number(folder, copy):
         {"chat_template": False},
         {"on_long": "truncate"},
         {"assistant_turns": "all"},
-        {"prompt_template": "Q: {prompt}"},
-        {"completion_template": "A: {completion}"},
     ],
     ids=str,
 )

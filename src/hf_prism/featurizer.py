@@ -21,6 +21,7 @@ from torch import Tensor
 from . import batches as batching
 from .batches import plan_batches, separate
 from .gradients import Batch, PerExampleGradients, SelfCheck, self_check
+from .origin import TEMPLATES, Origin
 from .proxy import EncodedRow, ProxyModel, Skipped
 from .samples import RowError
 from .sketch import ALGORITHM, TensorSketch
@@ -292,6 +293,13 @@ class GradientFeaturizer:
             "parameters": self.parameters,
             **{f"proxy.{name}": value for name, value in self.proxy.identity.items()},
         }
+
+    @property
+    def origin(self) -> Origin:
+        """What the features say of themselves: the feature_id, its fields, and how the rows were read."""
+        row_format = self.proxy.row_format
+        templates = {name: getattr(row_format, name) for name in TEMPLATES}
+        return Origin(self.feature_id, {**self.identity, **templates})
 
     @cached_property
     def feature_id(self) -> str:

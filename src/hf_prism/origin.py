@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MARK = "hf_prism origin: "
+TEMPLATES = ("prompt_template", "completion_template")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Origin:
 
     Attributes:
         feature_id: Its digest; None where the gradients do not say.
-        identity: The fields of that digest that are known without the model; empty where the gradients do not say.
+        identity: The fields of that digest that are known without the model, and the templates that made a row's text of
+            its columns, on which it does not depend; empty where the gradients do not say.
     """
 
     feature_id: str | None = None
@@ -104,7 +106,7 @@ def require_same_origin(origins: Mapping[str, Origin]) -> Origin:
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if not one or not other:
         return "What differs is not known: one of them does not carry its fields."
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    names = [name for name in {**one, **other} if name not in TEMPLATES and one.get(name) != other.get(name)]
     if not names:
         return "What differs is the model's own structure."
     return "What differs: " + "; ".join(f"{name}: {one.get(name)!r} and {other.get(name)!r}" for name in names) + "."

@@ -227,7 +227,8 @@ class ProxyModel:
     def identity(self) -> dict[str, Any]:
         """Everything of the proxy and the rendering that changes a gradient, as plain JSON values.
 
-        A local model is known by its content, wherever it lies. Column names and the device change nothing.
+        A local model is known by its content, wherever it lies. Column names and templates are not part of it: they say
+        what a row's text is, and the same text has the same gradient whatever it was read from.
         """
         template = self.renderer.template
         return {
@@ -240,8 +241,6 @@ class ProxyModel:
             "attention": self.attention,
             "rendering": f"{'plain' if template is None else 'chat'}-{rendering.VERSION}",
             "chat_template": None if template is None else _digest(template),
-            "prompt_template": self.row_format.prompt_template,
-            "completion_template": self.row_format.completion_template,
             "assistant_turns": self.assistant_turns,
             "max_length": self.max_length,
             "truncates": self.on_long == "truncate",

@@ -25,7 +25,6 @@ from . import ranks
 from .batches import plan_batches
 from .featurizer import GradientFeaturizer
 from .files import digest
-from .origin import Origin
 from .proxy import EncodedRow, Skipped
 from .ranks import Pulse, Team
 from .rows import describe, load_rows, row_ids
@@ -484,8 +483,7 @@ def _table(columns: dict[str, list[Any]], featurizer: GradientFeaturizer) -> pa.
 
     features = Features({"row": Value("int64"), "id": Value("string"), **featurizer.features})
     schema = features.arrow_schema
-    origin = Origin(featurizer.feature_id, featurizer.identity)
-    schema = schema.with_metadata({**(schema.metadata or {}), **origin.metadata()})
+    schema = schema.with_metadata({**(schema.metadata or {}), **featurizer.origin.metadata()})
     flat = np.concatenate(columns.pop("gradient") or [np.zeros(0, np.float32)])
     arrays = {"gradient": pa.FixedSizeListArray.from_arrays(pa.array(flat), featurizer.dim)}
     arrays |= {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
