@@ -108,9 +108,9 @@ def test_random_draws_in_proportion_to_quality():
 
 def select_first(rows, method, seed, **options):
     """The row that a method chooses first; its other work is left out, to draw many times."""
-    from hf_prism.selection import _Choice, _Pool
+    from hf_prism.selection import Demand, _Choice, _Pool
 
-    pool = _Pool(rows, None, options.get("quality"), None)
+    pool = _Pool(rows, None, Demand(len(rows), 1, quality=options.get("quality")))
     choice = _Choice(pool, np.array([1]), 1, 3 if method == "inverse_cluster_size" else 1)
     return int(pool.positions[choice.by(method, seed)[0]])
 
@@ -201,7 +201,7 @@ BAD = {
     "no clusters": ({"n_clusters": 0}, "n_clusters must be a whole number of at least 1"),
     "more clusters than rows": ({"n_clusters": 131}, "n_clusters=131 is more than there are rows"),
     "identical rows": ({"vectors": np.ones((130, 4))}, "all 130 rows point in the same direction"),
-    "no rows": ({"vectors": np.ones((0, 4)), "ids": []}, "nothing to choose from"),
+    "no rows": ({"vectors": np.ones((0, 4)), "ids": []}, "more than the 0 rows"),
     "zero row": ({"vectors": np.zeros((130, 4))}, "is all zeros"),
     "rows that are no numbers": ({"vectors": [["x"]] * 130}, "real numbers"),
 }

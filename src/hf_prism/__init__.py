@@ -11,10 +11,13 @@ from . import registration
 
 if TYPE_CHECKING:
     from .clustering import SphericalKMeans as SphericalKMeans
+    from .comparison import compare as compare
     from .featurizer import GradientFeaturizer as GradientFeaturizer
+    from .hub import load_features as load_features
+    from .hub import push_features as push_features
     from .proxy import ProxyModel as ProxyModel
-    from .run_directory import load_features as load_features
     from .runner import featurize as featurize
+    from .selection import select as select
     from .vendi import Covariance as Covariance
     from .vendi import g_vendi as g_vendi
 
@@ -25,9 +28,12 @@ _HOMES = {  # public name -> the module it lives in, imported on first use
     "GradientFeaturizer": "featurizer",
     "ProxyModel": "proxy",
     "SphericalKMeans": "clustering",
+    "compare": "comparison",
     "featurize": "runner",
     "g_vendi": "vendi",
-    "load_features": "run_directory",
+    "load_features": "hub",
+    "push_features": "hub",
+    "select": "selection",
 }
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .origin import Origin
+from .files import replacing
+from .origin import Origin, origin_of
 from .samples import RowError, RowFormat
 
 
@@ -316,6 +317,17 @@ def _read_parquet(*paths: Path) -> Dataset:
                 f"{path} has the columns {parts[-1].column_names}, but {paths[0]} has {parts[0].column_names}"
             )
     return concatenate_datasets(parts)
+
+
+def write_parquet(rows: Dataset, path: Path) -> None:
+    """Write rows to a Parquet file, whole or not at all, with their Features, and their origin if they are gradients."""
+    import pyarrow.parquet as pq
+
+    table = rows.with_format("arrow")[:]
+    schema = rows.features.arrow_schema
+    metadata = {**(schema.metadata or {}), **origin_of(rows).metadata()}
+    with replacing(path) as file:
+        pq.write_table(table.cast(schema).replace_schema_metadata(metadata), file)
 
 
 def _read_csv(path: Path) -> Dataset:

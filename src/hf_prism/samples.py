@@ -49,6 +49,16 @@ class Sample:
         return json.dumps(fields, sort_keys=True, ensure_ascii=False, default=str)
 
     @property
+    def texts(self) -> tuple[str, str]:
+        """Prompt and completion as a person reads them; a text without parts is all completion."""
+        if self.text is not None:
+            return "", self.text
+        before, target = self.prompt, self.completion
+        if self.messages is not None:
+            before, target = self.messages[:-1], self.messages[-1:]
+        return _as_text(before), _as_text(target)
+
+    @property
     def target_is_empty(self) -> bool:
         """Whether the text to be learned is empty or white space."""
         target = self.text if self.text is not None else self.completion
@@ -58,6 +68,14 @@ class Sample:
         return not any(value for key, value in last.items() if key not in ("role", "content")) and not (
             last.get("content", "").strip()
         )
+
+
+def _as_text(part: str | list[Message] | None) -> str:
+    if part is None or isinstance(part, str):
+        return part or ""
+    if len(part) == 1:
+        return part[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in part)
 
 
 @dataclass(frozen=True)

@@ -91,16 +91,19 @@ def select(
         >>> 3 in chosen.indices, chosen.metadata["cluster_chosen"]
         (True, [1, 1])
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}{_near(method, METHODS)}; the methods are {', '.join(METHODS)}.")
-    if isinstance(k, bool) or k != int(k) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
-    if isinstance(seed, bool) or seed != int(seed) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
-    if quotas is not None and groups is None:
-        raise ValueError("quotas are by group: give groups too (--group COLUMN).")
-    pool = _Pool(vectors, ids, quality, groups)
-    room = pool.room(int(k), quotas)
+    ids = _column(vectors, "id") if ids is None and _has_column(vectors, "id") else ids
+    demand = Demand(
+        len(vectors),
+        k,
+        method=method,
+        quality=_named(vectors, quality, "quality"),
+        groups=_named(vectors, groups, "groups"),
+        quotas=quotas,
+        ids=ids,
+        seed=seed,
+    )
+    pool = _Pool(vectors, ids, demand)
+    room = demand.room(pool.positions)
     chosen = _Choice(pool, room, int(k), n_clusters)
     places = chosen.by(method, int(seed))
     labels = chosen.clusters(int(seed)).labels_
@@ -112,8 +115,8 @@ def select(
         "dim": pool.rows.shape[1],
         "seed": int(seed),
         "feature_id": origin_of(vectors).feature_id,
-        "quality": pool.quality_name,
-        "quotas": dict(zip(pool.group_names, room.tolist(), strict=True)) if groups is not None else None,
+        "quality": quality if isinstance(quality, str) else quality is not None,
+        "quotas": dict(zip(demand.group_names, room.tolist(), strict=True)) if groups is not None else None,
         "g_vendi": pool.score(places),
         "g_vendi_random": pool.score(chosen.by("random", int(seed))),
         "stability": chosen.stability(method, int(seed), places),
@@ -123,45 +126,81 @@ def select(
     return Selection(pool.positions[places], labels[places], metadata)
 
 
+class Demand:
+    """What is asked of a selection, checked: it can be made before there are gradients.
+
+    Args:
+        n: Rows of the pool. The others are those of `select`.
+
+    Attributes:
+        quality: (n,) float64, 1 without one.
+        codes: (n,) int64, the group of each row; `group_names` has their labels as text.
+
+    Raises:
+        ValueError: as `select`.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        k: int,
+        *,
+        method: str = "greedy",
+        quality: Sequence[float] | None = None,
+        groups: Sequence[Any] | None = None,
+        quotas: Mapping[Any, int] | None = None,
+        ids: Sequence[Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(
+                f"unknown method {method!r}{_near(method, METHODS)}; the methods are {', '.join(METHODS)}."
+            )
+        for name, value, least in (("k", k, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or value != int(value) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        if quotas is not None and groups is None:
+            raise ValueError("quotas are by group: give groups too (--group COLUMN).")
+        self.k, self.quotas = int(k), quotas
+        self.quality = np.ones(n) if quality is None else _numbers(quality, n, ids)
+        labels = [""] * n if groups is None else _labels(groups, n, ids)
+        names, codes = np.unique(labels, return_inverse=True)
+        self.group_names: list[str] = names.tolist()
+        self.codes = codes.astype(np.int64)
+        self.room(np.arange(n))
+
+    def room(self, positions: np.ndarray) -> np.ndarray:
+        """How many of the rows at these positions each group gives; their sum is k, and each has so many."""
+        usable = positions[self.quality[positions] > 0]
+        if self.k > len(usable):
+            why = f" ({len(positions) - len(usable):,} rows have quality 0)" if len(usable) < len(positions) else ""
+            raise ValueError(
+                f"k = {self.k:,} is more than the {len(usable):,} rows that can be chosen{why}: ask for fewer, or give more."
+            )
+        there = np.bincount(self.codes[usable], minlength=len(self.group_names))
+        return _shares(self.k, there) if self.quotas is None else _quotas(self.k, there, self.group_names, self.quotas)
+
+
 class _Pool:
     """The rows that can be chosen from, in the order of their hashes.
 
     Attributes:
         rows: (n, d) float32 of unit length.
         positions: (n,) int64, where each row stands in what was given.
-        quality: (n,) float64, 1 without one; its mean is 1.
-        codes: (n,) int64, the group of each row; `group_names` has their labels as text.
+        quality: (n,) float64, with a mean of 1.
+        codes: (n,) int64, the group of each row.
     """
 
-    def __init__(self, vectors: Any, ids: Any, quality: Any, groups: Any) -> None:
-        ids = _column(vectors, "id") if ids is None and _has_column(vectors, "id") else ids
-        n = len(vectors)
-        self.quality_name = quality if isinstance(quality, str) else quality is not None
-        weights = np.ones(n) if quality is None else _numbers(_named(vectors, quality, "quality"), n, ids)
-        labels = [""] * n if groups is None else _labels(_named(vectors, groups, "groups"), n, ids)
-        rows, self.positions, hashes = _read(vectors, ids)
+    def __init__(self, vectors: Any, ids: Sequence[Any] | None, demand: Demand) -> None:
+        rows, positions, hashes = _read(vectors, ids)
         order = np.argsort(hashes, kind="stable")
-        self.rows, self.positions = rows[order], self.positions[order]
-        self.quality = weights[self.positions]
-        if self.quality.any():
-            self.quality = self.quality / self.quality.mean()
-        names, codes = np.unique([str(label) for label in labels], return_inverse=True)
-        self.group_names: list[str] = names.tolist()
-        self.codes = codes[self.positions].astype(np.int64)
+        self.rows, self.positions = rows[order], positions[order]
+        self.codes, quality = demand.codes[self.positions], demand.quality[self.positions]
+        self.quality = quality / quality.mean() if quality.any() else quality
 
     @property
     def usable(self) -> np.ndarray:
         return self.quality > 0
-
-    def room(self, k: int, quotas: Mapping[Any, int] | None) -> np.ndarray:
-        """How many rows each group gives; their sum is k, and each has so many."""
-        there = np.bincount(self.codes[self.usable], minlength=len(self.group_names))
-        if k > there.sum():
-            why = "" if self.usable.all() else f" ({len(self.rows) - there.sum():,} rows have quality 0)"
-            raise ValueError(
-                f"k = {k:,} is more than the {there.sum():,} rows that can be chosen{why}: ask for fewer, or give more."
-            )
-        return _shares(k, there) if quotas is None else _quotas(k, there, self.group_names, quotas)
 
     def all_alike(self) -> bool:
         return bool((self.rows @ self.rows[0] > 1 - SAME).all())
@@ -353,13 +392,13 @@ def _numbers(values: Any, n: int, ids: Any) -> np.ndarray:
     return numbers
 
 
-def _labels(values: Any, n: int, ids: Any) -> list[Any]:
+def _labels(values: Any, n: int, ids: Any) -> list[str]:
     if len(values) != n:
         raise ValueError(f"{len(values)} groups for {n} rows: give one a row.")
     for i, value in enumerate(values):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             raise ValueError(f"{_row(i, ids)} has no group: fill it, or drop the row.")
-    return list(values)
+    return [str(value) for value in values]
 
 
 def _row(i: int, ids: Any) -> str:
