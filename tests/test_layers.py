@@ -43,7 +43,7 @@ LEVELS = [
     ["proxy", "structure", "gradients", "baselines", "tasks.lexicon", "tasks.families", "tasks.procedural", "tasks"],
     ["featurizer"],
     ["runner", "metric"],
-    ["figures", "report", "hub", "doctor", "demo"],
+    ["findings", "figures", "page", "report", "hub", "doctor", "demo"],
     ["options", "inputs", "verbs", "cli", "__main__", "space.g_vendi"],
 ]
 ORDER = [module for level in LEVELS for module in level]

@@ -53,15 +53,71 @@ def jackknife_interval(
     value = log_vendi(eigenvalues, order)
     total = np.diag(eigenvalues * n)
     without = [log_vendi(np.linalg.eigvalsh(total - part).clip(0), order) for part in partials]
-    # Pseudo-values for groups of unequal size (Busing, Meijer and van der Leeden, 1999).
-    ratio = n / counts
-    pseudo = ratio * value - (ratio - 1) * np.array(without)
-    variance = np.mean((pseudo - np.sum(pseudo / ratio)) ** 2 / (ratio - 1))
+    variance = jackknife_variance(value, np.array(without), counts)
     of_pairs = _pair_variance(eigenvalues, partials, counts, order)
     if n >= DENSE_ROWS * math.exp(value):
         variance -= of_pairs
     deviation = T_QUANTILE[groups - 2] * math.sqrt(max(variance, of_pairs))
     return _around(value, deviation)
+
+
+def jackknife_variance(value: float, without: np.ndarray, counts: np.ndarray) -> float:
+    """Variance of any statistic of grouped rows, from pseudo-values for groups of unequal size (Busing, Meijer and van
+    der Leeden, 1999).
+
+    Args:
+        value: the statistic of all rows.
+        without: (G,) the statistic without each group in turn.
+        counts: (G,) rows in each group.
+    """
+    ratio = counts.sum() / counts
+    pseudo = ratio * value - (ratio - 1) * without
+    return np.mean((pseudo - np.sum(pseudo / ratio)) ** 2 / (ratio - 1))
+
+
+class SubsetScores:
+    """Log Vendi scores of many subsets of the same rows, and of a subset without each of its groups in turn.
+
+    Subsets of up to d rows are parts of one Gram matrix, of which every product is computed once; larger ones go through
+    their second moment. No second moment but the one at hand is kept.
+
+    Args:
+        rows: (m, d) float64 unit rows.
+        size: rows of the largest subset.
+        order: q > 0.
+
+    Example:
+        >>> scores = SubsetScores(np.eye(4), size=4, order=1.0)
+        >>> np.exp(scores.without_each(np.arange(4), np.array([0, 1, 1, 1]), groups=2)).round(6)
+        array([3., 1.])
+    """
+
+    def __init__(self, rows: np.ndarray, size: int, order: float) -> None:
+        self._rows, self._order = rows, order
+        self._gram = rows @ rows.T if size <= rows.shape[1] else None
+
+    def of(self, chosen: np.ndarray) -> float:
+        """Log score of the rows at these places, (k,) whole numbers."""
+        return self._log_score(self._matrix(chosen))
+
+    def without_each(self, chosen: np.ndarray, labels: np.ndarray, groups: int) -> np.ndarray:
+        """(groups,) log scores of the chosen rows without those of label 0, 1, ...; `labels` (k,) says whose each is."""
+        if self._gram is not None:
+            return np.array([self.of(chosen[labels != group]) for group in range(groups)])
+        total = self._matrix(chosen)
+        return np.array([self._log_score(total - self._matrix(chosen[labels == group])) for group in range(groups)])
+
+    def _matrix(self, chosen: np.ndarray) -> np.ndarray:
+        """Gram matrix or second moment: the positive eigenvalues are the same."""
+        if self._gram is not None:
+            return self._gram[np.ix_(chosen, chosen)]
+        rows = self._rows[chosen]
+        return rows.T @ rows
+
+    def _log_score(self, matrix: np.ndarray) -> float:
+        eigenvalues = np.linalg.eigvalsh(matrix)
+        dust = len(eigenvalues) * np.finfo(float).eps * eigenvalues.max()
+        return log_vendi(np.where(eigenvalues > dust, eigenvalues, 0.0), self._order)
 
 
 def _around(value: float, deviation: float) -> tuple[float, float]:

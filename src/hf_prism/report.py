@@ -1,87 +1,35 @@
-"""Pictures of scores."""
+"""One page about a dataset's gradients, and its pictures: `examine` computes, `write_report` draws."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .vendi import VendiScore, rarefaction
+from . import figures
+from .files import write_atomically
+from .findings import Findings
+from .findings import examine as examine
+from .page import page
+from .vendi import VendiScore
 
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+def write_report(findings: Findings, folder: str | Path) -> Path:
+    """Write `report.html`, and its pictures as PNG files, each whole or not at all. Returns the path of the page.
 
-# Distinguishable with every kind of colour vision, on paper too (Okabe and Ito).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-INK, FAINT = "#333333", "#DDDDDD"
-
-
-def score_figure(scores: Mapping[str, tuple[VendiScore, np.ndarray, Any]]) -> Figure:
-    """Draw scores with their intervals, spectra and rarefaction curves.
-
-    Args:
-        scores: By name: the score, its spectrum, and the vectors (n, d) it was computed from.
+    The page needs none of the other files and no network, and runs no script but its own.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.6), layout="constrained", facecolor="white")
-    bars, spectra, curves = figure.subplots(1, 3)
-    for ax in (bars, spectra, curves):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(colors=INK, labelsize=9)
-    _draw_bars(bars, {name: score for name, (score, _, _) in scores.items()})
-    for (name, (_, spectrum, vectors)), color in zip(scores.items(), COLORS, strict=False):
-        share = spectrum[spectrum > 1e-6]
-        spectra.loglog(np.arange(1, len(share) + 1), share, color=color, label=name)
-        curve = rarefaction(vectors)
-        sizes, means, errors = np.asarray(curve.sizes), np.asarray(curve.means), np.asarray(curve.errors)
-        curves.plot(sizes, means, color=color, label=name)
-        curves.fill_between(sizes, means - 2 * errors, means + 2 * errors, color=color, alpha=0.2, lw=0)
-    spectra.set(xlabel="direction", ylabel="share of the gradient energy", title="Spectrum")
-    curves.set(xlabel="rows", ylabel="G-Vendi", title="Rarefaction: the score at fewer rows")
-    curves.set_xlim(left=0)
-    curves.set_ylim(bottom=0)
-    if len(scores) > 1:
-        curves.legend(frameon=False, fontsize=8)
-    for ax in (bars, spectra, curves):
-        ax.title.set(fontsize=10, color=INK)
-        ax.xaxis.label.set(fontsize=9, color=INK)
-        ax.yaxis.label.set(fontsize=9, color=INK)
-    return figure
-
-
-def _draw_bars(ax: Any, scores: Mapping[str, VendiScore]) -> None:
-    positions = np.arange(len(scores))[::-1]
-    values = np.array([score.g_vendi for score in scores.values()])
-    ax.barh(positions, values, color=COLORS[: len(scores)], height=0.55)
-    right = values.max()
-    for position, score in zip(positions, scores.values(), strict=True):
-        low, high = score.interval or (score.g_vendi, score.g_vendi)
-        ax.plot([low, high], [position, position], color=INK, lw=2, solid_capstyle="butt")
-        ax.annotate(
-            f"{score.g_vendi:,.1f}",
-            (max(high, score.g_vendi), position),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=INK,
-        )
-        right = max(right, high)
-    ax.set_yticks(positions, list(scores))
-    ax.set_xlim(0, right * 1.25)
-    ax.set_ylim(-0.6, len(scores) - 0.4)
-    sizes = sorted({score.n for score in scores.values()})
-    ax.set(xlabel="G-Vendi, with 95 % interval", title=f"Score (n = {', '.join(f'{n:,}' for n in sizes)})")
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write the picture, PNG at 150 dpi or whatever the ending says."""
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = _figures(findings)
+    for name, (figure, _) in drawn.items():
+        write_atomically(folder / f"{name}.png", figures.png(figure))
+    svgs = {name: figures.inline_svg(figure, name, told) for name, (figure, told) in drawn.items() if name != "map"}
+    path = folder / "report.html"
+    write_atomically(path, page(findings, svgs).encode())
+    return path
 
 
 def summary(score: VendiScore, *, lines: Sequence[str] = ()) -> str:
@@ -99,3 +47,41 @@ def summary(score: VendiScore, *, lines: Sequence[str] = ()) -> str:
         "  Compare it only with scores of the same n, d and feature_id.",
     ]
     return "\n".join(rows)
+
+
+def _figures(findings: Findings) -> dict[str, tuple[Any, str]]:
+    """The figures by the name of their file, and what they show in words."""
+    score, curve, sizes = findings.score, findings.curve, findings.sizes
+    top = float(findings.spectrum[:10].sum())
+    drawn = findings.rows[: len(findings.points)]
+    repeated = np.isin(drawn, np.concatenate([[-1], *findings.groups]))
+    marks = {
+        "says nearly the same as another": repeated,
+        "in a sparse cluster": findings.sparse[findings.clusters[: len(drawn)]],
+    }
+    shown = {
+        "spectrum": (
+            figures.spectrum_figure(findings.spectrum),
+            f"Spectrum of the gradients: the ten strongest directions hold {top:.0%} of the energy.",
+        ),
+        "rarefaction": (
+            figures.rarefaction_figure(curve),
+            f"Score at fewer rows: {curve.means[0]:.1f} at {curve.sizes[0]:,} rows, rising to {score.g_vendi:.1f} at "
+            f"{score.n:,}.",
+        ),
+        "clusters": (
+            figures.clusters_figure(sizes, findings.sparse),
+            f"Sizes of {len(sizes):,} clusters: the largest has {sizes.max():,} rows, the smallest {sizes.min():,}.",
+        ),
+        "map": (
+            figures.map_figure(findings.points, marks, findings.variance_shares),
+            f"Map of {len(drawn):,} rows in gradient space.",
+        ),
+    }
+    if len(findings.nearest):
+        share = float(np.mean(findings.nearest >= findings.threshold))
+        shown["nearest"] = (
+            figures.nearest_figure(findings.nearest, findings.threshold),
+            f"Cosine of each row with the nearest other row: {share:.0%} of the rows reach {findings.threshold:g}.",
+        )
+    return shown
