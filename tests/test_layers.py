@@ -29,6 +29,7 @@ LEVELS = [
         "comparison",
         "nearest",
         "near_duplicates",
+        "families",
         "clustering",
         "greedy",
         "selection",

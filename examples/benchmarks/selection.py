@@ -91,7 +91,8 @@ def one_problem(count: int) -> Rows:
         a, b, c = draw.randint(20, 99), draw.randint(10, 99), draw.randint(2, 19)
         prompt = f"Tom has {a} marbles and wins {b} more. Then he gives {c} of them to his sister. How many are left?"
         answer = f"Tom has {a} + {b} = {a + b} marbles.\nThen {a + b} - {c} = {a + b - c} are left.\n#### {a + b - c}"
-        rows[prompt] = {"prompt": prompt, "completion": answer, "family": "one problem", "id": f"one-{len(rows)}"}
+        row = {"prompt": prompt, "completion": answer, "family": "one problem", "id": f"one-{len(rows)}"}
+        rows.setdefault(prompt, row)
     return list(rows.values())
 
 

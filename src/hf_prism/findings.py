@@ -15,6 +15,7 @@ import numpy as np
 
 from .baselines import MEASURES, Measure
 from .clustering import SphericalKMeans
+from .families import isolated_families
 from .near_duplicates import THRESHOLD, near_duplicates, nearest_cosines
 from .origin import origin_of
 from .vectors import id_hashes, number_blocks, unit
@@ -55,13 +56,11 @@ class Findings:
     "rows whose text an earlier row has, to the letter; None without texts"
     threshold: float
     "cosine from which on two rows are near-duplicates"
-    heap: float
-    "mean cosine of the rows of a cluster with each other, from which on all of them count as alike"
     num_compared: int
     "rows among which near-duplicates were looked for"
     groups: Sequence[np.ndarray]
-    """positions of rows that say nearly the same: near-duplicates, and whole clusters by `heap`, joined where they overlap;
-    the largest group first, and in each the row nearest to its mean first"""
+    """positions of rows that say nearly the same: near-duplicates, and isolated families, joined where they overlap; the
+    largest group first, and in each the row nearest to its mean first"""
     rows: np.ndarray
     "(m,) positions of the rows examined, in the order they were drawn"
     nearest: np.ndarray
@@ -151,13 +150,14 @@ def examine(
     compared, vectors = _read(features, _drawn(ids, seed)[:COMPARED])
     near = near_duplicates(vectors, threshold=threshold, ids=[ids[row] for row in compared])
     count = min(EXAMINED, len(compared))
-    rows, heap = compared[:count], 1 - 2 * (1 - threshold)
+    rows = compared[:count]
     kmeans = _cluster(vectors[:count], [ids[row] for row in rows], near, seed)
     closeness = np.einsum("ij,ij->i", vectors[:count], kmeans.cluster_centers_[kmeans.labels_], dtype=np.float64).clip(
         -1, 1
     )
     groups = [
-        compared[_from_the_middle(vectors, group)] for group in _joined([*near, *_heaps(kmeans, closeness, heap)])
+        compared[_from_the_middle(vectors, group)]
+        for group in _joined([*near, *isolated_families(vectors[:count], kmeans.labels_)])
     ]
     vectors = vectors[:count]
     points, shares = _principal(vectors)
@@ -173,7 +173,6 @@ def examine(
         texts=pairs,
         num_copies=None if pairs is None else len(pairs) - len(set(pairs)),
         threshold=threshold,
-        heap=heap,
         num_compared=len(compared),
         groups=sorted(groups, key=len, reverse=True),
         rows=rows,
@@ -244,16 +243,6 @@ def _cluster(vectors: np.ndarray, ids: list[str], near: Sequence[np.ndarray], se
     redundant = sum(int((group < len(vectors)).sum()) - 1 for group in near if (group < len(vectors)).any())
     count = max(1, min(len(vectors) // ROWS_A_CLUSTER, len(vectors) - redundant))
     return SphericalKMeans(count, seed=seed).fit(vectors, ids=ids)
-
-
-def _heaps(kmeans: SphericalKMeans, closeness: np.ndarray, limit: float) -> list[np.ndarray]:
-    """The clusters whose rows have at least this mean cosine with each other."""
-    sizes = kmeans.cluster_sizes_
-    sums = (
-        np.bincount(kmeans.labels_, closeness, minlength=len(sizes)) ** 2
-    )  # of the cosines of all pairs, n with itself
-    means = (sums - sizes) / np.maximum(sizes * (sizes - 1), 1)
-    return [np.flatnonzero(kmeans.labels_ == cluster) for cluster in np.flatnonzero((means >= limit) & (sizes > 1))]
 
 
 def _joined(groups: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -323,7 +323,7 @@ def write_parquet(rows: Dataset, path: Path) -> None:
     """Write rows to a Parquet file, whole or not at all, with their Features, and their origin if they are gradients."""
     import pyarrow.parquet as pq
 
-    table = rows.with_format("arrow")[:]
+    table: Any = rows.with_format("arrow")[:]
     schema = rows.features.arrow_schema
     metadata = {**(schema.metadata or {}), **origin_of(rows).metadata()}
     with replacing(path) as file:

@@ -136,7 +136,7 @@ whose only copies were not drawn is missed, so the share of all rows is higher."
     figure = _figure(svgs["nearest"], _nearest_caption(findings)) if "nearest" in svgs else ""
     return f"""<section aria-labelledby="repeats"><h2 id="repeats">Rows that say nearly the same</h2>
 <p>Rows count as alike where they push the proxy in nearly the same direction, whatever their words: two rows whose gradients have
-a cosine of at least {threshold:g}, or a whole cluster whose rows have one of {findings.heap:g} on average.
+a cosine of at least {threshold:g}, or a family of rows that stand apart, at least twice as near to each other as to any others.
 {_groups(len(findings.groups))} hold {_rows(inside)}; {findings.num_redundant:,} of them could go and leave one of each
 group.{sample}</p>
 <ol class="rows">{listed}</ol>{more}
@@ -197,7 +197,7 @@ def _plane(findings: Findings) -> str:
     )
     labels = "".join(
         f'<text x="{x:.0f}" y="{y - 14 if y > 40 else y + 30:.0f}" text-anchor="middle">{count:,} rows alike</text>'
-        for (x, y), count in _heaps(findings, places)
+        for (x, y), count in _crowds(findings, places)
     )
     told = f"Map of {len(places):,} rows in gradient space; a row’s text is shown beside it"
     return f"""<svg id="plane" viewBox="0 0 {SIDE} {height:.0f}" role="img" aria-label="{escape(told)}"
@@ -214,7 +214,7 @@ def _places(points: np.ndarray) -> tuple[np.ndarray, float]:
     return places, height
 
 
-def _heaps(findings: Findings, places: np.ndarray) -> list[tuple[np.ndarray, int]]:
+def _crowds(findings: Findings, places: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Where the largest groups lie on the map, and how many rows they are: at one place they look like one."""
     place_of = {int(row): place for row, place in zip(findings.rows, places, strict=False)}
     found = []
