@@ -29,7 +29,7 @@ style: install
 BENCH = env -u OMP_NUM_THREADS $(RUN) examples/benchmarks
 
 bench: $(VENV)/bench-installed
-	@echo "== Benchmarks (an afternoon on two cores); JSON files go to out/benchmarks/"
+	@echo "== Benchmarks (a day on two cores); JSON files go to out/benchmarks/"
 	$(BENCH)/fidelity.py --proxy embedded                 # half an hour
 	$(BENCH)/fidelity.py --proxy gpt2                     # half an hour
 	$(BENCH)/speed.py --dtype float32                     # 15 minutes, most of it TRAK's and bergson's projections
@@ -42,6 +42,10 @@ bench: $(VENV)/bench-installed
 	$(BENCH)/memory.py --shape 0.5b --layers 2 --long 8192 16384 32768    # half an hour
 	$(BENCH)/clustering.py                                # an hour
 	$(BENCH)/million.py                                   # 10 minutes
+	$(BENCH)/comparison.py                                # 10 minutes
+	$(BENCH)/selection.py                                 # most of an hour
+	$(BENCH)/redundancy.py                                # 2 minutes
+	$(BENCH)/redundancy.py --draws 10                     # 5 minutes
 
 soak: install
 	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"

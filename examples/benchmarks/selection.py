@@ -17,7 +17,8 @@ Rows are chosen by gradients under sketch seed 0. The score reported is that of 
 whose errors the choice has not seen. Every repeat draws another pool and uses another seed; the interval is Student's t
 over the repeats. k-center is farthest-first traversal, written here.
 
-optimum: small pools of real gradients, every subset tried.
+optimum: small pools of real gradients, every subset tried; and pools of 200 rows, against a greedy choice of the entropy
+itself.
 
 cost: rows made as in clustering.py (a mixture), k a tenth of them: seconds of the greedy choice alone and of `select` with
 its clusters, and what doubling the rows multiplies them by.
@@ -232,7 +233,42 @@ def optimum(options: argparse.Namespace) -> dict[str, Any]:
     ]
     print(f"{k} of {n} rows, all {len(subsets):,} subsets tried\n")
     print(table(["greedy over the best", "pools", "least", "mean", "equal to the best"], lines) + "\n", flush=True)
+    return {**ratios, "entropy": against_entropy(options)}
+
+
+def against_entropy(options: argparse.Namespace) -> dict[str, list[float]]:
+    """G-Vendi of the greedy choice over that of a greedy choice of G-Vendi itself, pools of 200 rows."""
+    sizes, ratios = (20, 50, 100), {}
+    for kind, k in itertools.product(("procedural", "real"), sizes):
+        _, seen, _ = gradients(kind, options.features)
+        pools = [np.random.default_rng([case, 8]).choice(len(seen), 200, replace=False) for case in range(10)]
+        values = [
+            score_of(rows[choose_greedily(rows, k)]) / score_of(rows[greedy_entropy(rows, k)])
+            for rows in (seen[pool] for pool in pools)
+        ]
+        ratios[f"{kind}, {k} of 200"] = values
+    lines = [[name, len(r), f"{min(r):.4f}", f"{np.mean(r):.4f}", f"{max(r):.4f}"] for name, r in ratios.items()]
+    print(table(["log-determinant over entropy, G-Vendi", "pools", "least", "mean", "most"], lines) + "\n", flush=True)
     return ratios
+
+
+def greedy_entropy(rows: np.ndarray, k: int) -> np.ndarray:
+    """Each time the row after which the trace of -M log M is greatest, for M the sum of the chosen rows' squares.
+
+    A row x adds the integral over s of log(1 + x^T (M + s)^-1 x) - 1 / (1 + s), less 1.
+    """
+    basis, small = np.linalg.qr(rows.T.astype(np.float64))  # as many numbers a row as there are rows
+    assert basis.shape[1] == len(rows)
+    rows, moment, chosen = small.T, np.zeros((len(small), len(small))), []
+    steps = np.exp(np.linspace(-12, 12, 97))
+    for _ in range(k):
+        values, vectors = np.linalg.eigh(moment)
+        inside = (rows @ vectors) ** 2 @ (1 / (values.clip(0)[:, None] + steps))
+        gains = ((np.log1p(inside) - 1 / (1 + steps)) * steps).sum(axis=1)
+        gains[chosen] = -np.inf
+        chosen.append(int(gains.argmax()))
+        moment += np.outer(rows[chosen[-1]], rows[chosen[-1]])
+    return np.array(chosen)
 
 
 # ---- cost -----------------------------------------------------------------------------------------------------------
