@@ -23,7 +23,7 @@ parser.add_argument("--model", default="embedded", help="the proxy whose gradien
 parser.add_argument("--output", default="out/compare", help="a run directory for each dataset goes here")
 options = parser.parse_args()
 
-datasets = {Path(name).stem: load_rows(name) for name in options.data} or {
+datasets = {f"{i}-{Path(name).stem}": load_rows(name) for i, name in enumerate(options.data, 1)} or {
     "one kind": load_rows(generate(150, skeletons=["story/+-"])),
     "many kinds": load_rows(generate(150, seed=1)),
 }

@@ -1,6 +1,7 @@
 """`compare`, `select` and `report` from the command line: the library's own numbers, and wrong input found out early."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -114,10 +115,39 @@ def test_compare_equals_python(run, places, proxy, tmp_path):
         )
         for name, file in (("rows", "data"), ("other", "other"))
     }
+    assert result.pop("output") == str(tmp_path)
     assert result == compare(features).as_dict() == json.loads((tmp_path / "compare.json").read_text())
     assert result["pairs"][0]["verdict"] in told and (tmp_path / "compare.png").stat().st_size > 1000
     again, _ = run("compare", tmp_path / "rows", tmp_path / "other")  # run directories
     assert again == result
+
+
+def test_gradients_compare_with_rows_that_are_featurized_like_them(run, places, proxy, tmp_path):
+    mixed, _ = run(f"compare {{run}} {{other}} {' '.join(proxy)} --output", tmp_path)
+    ready, _ = run("compare {run}", tmp_path / "other")
+    assert {**mixed, "output": 0} == {**ready, "output": 0}
+
+
+def test_sets_of_one_name_get_folders_of_their_own_and_leave_the_data_alone(run, proxy, tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        Dataset.from_list([{**row, "id": folder + row["id"]} for row in ROWS]).save_to_disk(
+            tmp_path / folder / "train"
+        )
+    before = sorted(path.name for path in (tmp_path / "a" / "train").iterdir())
+    result, _ = run(
+        f"compare {' '.join(proxy)}", tmp_path / "a/train", tmp_path / "b/train", "--output", tmp_path / "out"
+    )
+    assert list(result["scores"]) == ["a-train", "b-train"] and (tmp_path / "out" / "a-train" / "chunks").is_dir()
+    assert sorted(path.name for path in (tmp_path / "a" / "train").iterdir()) == before
+
+
+def test_more_sets_than_colours_and_odd_names_make_a_picture(run, places, tmp_path):
+    names = [f"set{i}" for i in range(6)] + ["_hidden", "a$\\foo$"]
+    for name in names:
+        shutil.copytree(places["{run}"], tmp_path / name)
+    result, _ = run("compare", *(tmp_path / name for name in names), "--order", "2", "--output", tmp_path / "out")
+    assert len(result["scores"]) == 8 and (tmp_path / "out" / "compare.png").stat().st_size > 1000
 
 
 def test_report_writes_one_page_from_rows_or_gradients(run, proxy, tmp_path):
@@ -130,6 +160,26 @@ def test_report_writes_one_page_from_rows_or_gradients(run, proxy, tmp_path):
     assert "r17" in bare and "How many clips in May?" not in bare
     run("report {run} --source {data} --output", tmp_path / "joined")
     assert "How many clips in May?" in (tmp_path / "joined" / "report.html").read_text()
+
+
+def test_what_map_makes_can_be_reported_and_chosen_from(run, proxy, tmp_path, capsys):
+    """No id, and a row that was skipped."""
+    rows = [{name: row[name] for name in ("prompt", "completion")} for row in ROWS]
+    rows[3]["completion"] = " "
+    mapped = Dataset.from_list(rows).map(GradientFeaturizer(proxy[1], dim=64, on_empty="skip"), batched=True)
+    mapped.save_to_disk(tmp_path / "mapped")
+    capsys.readouterr()
+    run("report", tmp_path / "mapped", "--output", tmp_path / "out")
+    assert "How many clips in May?" in (tmp_path / "out" / "report.html").read_text()
+    result, _ = run("select", tmp_path / "mapped", "-k", 5, "--output", tmp_path / "out")
+    assert result["n"] == 39
+
+
+def test_loss_is_a_quality_like_any_column(run, places, tmp_path):
+    run("select {run} -k 5 --quality loss --output", tmp_path)
+    loss = load_features(places["{run}"])["loss"][:]
+    expected = select(load_features(places["{run}"]), 5, quality=loss)
+    assert json.loads((tmp_path / "selection.json").read_text())["positions"] == expected.indices.tolist()
 
 
 def test_a_gradient_column_can_be_chosen_from_and_reported(run, tmp_path, capsys):
@@ -171,6 +221,11 @@ BAD = [
     ("other feature_id", "compare {run} {run}32", ["do not compare", "dim: 64 and 32"]),
     ("order", "compare {run} {run}32 --order -1", ["order -1.0"]),
     ("label column", "report {run} --source {data} --label kin", ["--label names a column 'kin'", "kind"]),
+    ("label of rows", "report {data} --label kin", ["--label names a column 'kin'"]),
+    ("clusters of rows", "select {data} -k 4 --clusters 41", ["n_clusters must be a whole number from 1 to the 40 rows"]),
+    ("subset of a source", "select {run} -k 4 --source {data} --max-samples 9", ["--max-samples cannot apply"]),
+    ("private without push", "select {data} -k 4 --private", ["--private is about --push-to"]),
+    ("output in the way", "compare {run} {run}32 --output {data}", ["is a file"]),
     ("split", "report {data} --split test", ["no splits", "'test'"]),
     ("push without a name", "featurize {data} --output {run}x --push-to name", ["does not say whose it is"]),
     ("push of a shard", "featurize {data} --output {run}x --shard 1/2 --push-to user/name", ["--push-to needs all rows"]),

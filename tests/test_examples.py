@@ -51,7 +51,7 @@ def test_score_dataset(run, tmp_path):
 def test_compare_datasets(run, tmp_path):
     files = [write(tmp_path / f"{name}.jsonl", generate(24, seed=seed)) for seed, name in enumerate("ab")]
     told = run("compare_datasets.py", *files)
-    assert re.search(r"^a: G-Vendi \d+\.\d at 24 of 24 rows$", told, re.MULTILINE)
+    assert re.search(r"^1-a: G-Vendi \d+\.\d at 24 of 24 rows$", told, re.MULTILINE)
     assert "24 rows each" in told and "exchanged" in told
 
 

@@ -66,6 +66,21 @@ def test_equal_rows_are_taken_in_their_order(monkeypatch, block_rows):
         assert of_kind.tolist() == list(range(40 * kind, 40 * kind + 10))  # ten of each, the first ten
 
 
+@pytest.mark.parametrize("block_rows", [4, 16, 256])
+def test_rows_at_right_angles_are_taken_in_their_order_too(monkeypatch, block_rows):
+    """Every gain is equal until each direction has a row: the choice must not evaluate all rows for each."""
+    monkeypatch.setattr(greedy, "BLOCK_ROWS", block_rows)
+    rows = np.eye(10)[np.random.default_rng(0).integers(0, 10, 80)]
+    assert choose_greedily(rows, 25).tolist() == one_by_one(rows, 25)
+
+
+def test_more_than_can_be_chosen_is_an_error_not_a_wait():
+    with pytest.raises(ValueError, match="only 20 of the 20 rows can be chosen, not 21"):
+        choose_greedily(pool(20), 21)
+    with pytest.raises(ValueError, match="only 3 of the 20"):
+        choose_greedily(pool(20), 5, weights=np.repeat([1.0, 0.0], [3, 17]))
+
+
 def test_all_rows_are_chosen_in_the_end():
     assert sorted(choose_greedily(pool(20), 20)) == list(range(20))
 

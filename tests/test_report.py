@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_prism import findings
+from hf_prism import figures, findings
 from hf_prism.page import page as page_of
 from hf_prism.page import shown
 from hf_prism.report import examine, write_report
@@ -141,9 +141,65 @@ def test_planted_redundancy_is_counted(found):
 
 def test_the_first_lines_tell_of_it_with_an_example(page):
     top = spoken(page.source)[:900]
-    assert "About 35 of the 120 rows (29%) say nearly the same as one of the other 85" in top
-    assert "the text of 6 is an exact copy" in top
-    assert re.search(r"The largest group: 30 rows, 25% of all, are like Ann has \d+ apples and eats one\.", top)
+    assert "35 of the 120 rows (29%) add little: they are much like another row." in top
+    assert re.search(r"Near-duplicates: 30 rows\. Ann has \d+ apples and eats one\.", top)
+    assert "The same text to the letter: 2 + 2 + 2 rows, and 6 in 3 more groups." in top
+
+
+def kinds():
+    """Five rows of one text, three near-duplicates, a family of twelve at cosines of about 0.75, and others."""
+    rng = np.random.default_rng(0)
+    other = rng.standard_normal((100, 64))
+    family = other[0] + 0.5 * rng.standard_normal((12, 64))
+    vectors = np.concatenate([other[1:], family, np.repeat(other[1:2], 4, axis=0), other[2] + 0.05 * family[:2]])
+    texts = [f"one of its own, {i}" for i in range(99)] + [f"{i} apples" for i in range(12)]
+    return features(vectors), texts + texts[:1] * 4 + ["much like it", "much like it, too"]
+
+
+def test_each_kind_of_group_is_told_from_the_others():
+    data, texts = kinds()
+    found = examine(data, texts)
+    assert found.kinds == ["family", "same text", "near-duplicates"]
+    assert [sorted(group.tolist()) for group in found.groups] == [
+        [*range(99, 111)],
+        [0, *range(111, 115)],
+        [1, 115, 116],
+    ]
+    assert {kind: set(found.rows[mask].tolist()) for kind, mask in found.memberships.items()} == {
+        kind: set(group.tolist()) for kind, group in zip(found.kinds, found.groups, strict=True)
+    }
+    cosines = np.array(data["gradient"], dtype=np.float64) @ np.array(data["gradient"], dtype=np.float64).T
+    inside, outside = range(99, 111), [*range(99), *range(111, 117)]
+    within = np.mean([cosines[i, j] for i in inside for j in inside if i != j])
+    nearest = cosines[np.ix_(outside, inside)].mean(axis=1).max()
+    assert found.cosines == {0: pytest.approx((within, nearest), abs=1e-6)}
+    words = said(found)
+    assert f"12 rows (10.3%), family, mean cosine {within:.2f} (nearest other row {nearest:.2f}):" in words
+    assert "5 rows (4.3%), the same text: one of its own, 0one of its own, 05 times · row-" in words
+    assert "3 rows (2.6%), near-duplicates, cosine at least 0.95:" in words
+    assert words.count("Words that differ from the first text are marked.") == 2
+    assert (
+        "Of the 117 rows, 20 are in a group (family: 12, near-duplicates: 3, same text: 5), 17 beside one of each"
+        in words
+    )
+    assert "mostly the group of 12 rows above" in words
+    assert examine(data).kinds == ["family", "near-duplicates", "near-duplicates"], "without texts"
+
+
+def test_the_histogram_stacks_the_groups_upon_the_other_rows():
+    found = examine(*kinds())
+    axes = figures.nearest_figure(found.nearest, found.threshold, found.memberships).axes[0]
+    told = {patch.get_label(): patch.get_data() for patch in axes.patches}
+    assert list(told) == ["other rows: 97", "family: 12", "near-duplicates: 3", "same text: 5"]
+    edges = told["other rows: 97"].edges
+    below = np.zeros(len(edges) - 1)
+    for name, values in told.items():
+        kind, count = name.split(": ")
+        mask = found.memberships.get(kind, ~np.any(list(found.memberships.values()), axis=0))
+        assert (values.values - below == np.histogram(found.nearest[mask], edges)[0]).all() and mask.sum() == int(
+            count
+        )
+        below = values.values
 
 
 def test_a_pool_of_the_embedded_proxy_shows_what_was_planted(tmp_path):
@@ -157,20 +213,18 @@ def test_a_pool_of_the_embedded_proxy_shows_what_was_planted(tmp_path):
     done = featurize(Dataset.from_list(rows), GradientFeaturizer("embedded", dim=64), tmp_path / "run")
     found = examine(done, [(row["prompt"], row["completion"]) for row in rows])
     assert len(set(range(24, 36)) & set(found.groups[0].tolist())) >= 11 and len(found.groups[0]) <= 13
-    assert f"The largest group: {len(found.groups[0])} rows" in said(found)
+    assert f"{found.num_redundant} of the 36 rows" in said(found) and f": {len(found.groups[0])} " in said(found)[:900]
 
 
 def test_headline_is_one_line_of_plain_text(found):
-    assert found.headline.startswith(f"G-Vendi {found.score.g_vendi:.1f}, 95 % interval ")
-    assert found.headline.endswith(
-        "n = 120. About 35 of the 120 rows (29%) say nearly the same as one of the other 85."
-    )
+    assert found.headline.startswith(f"G-Vendi {found.score.g_vendi:.1f}, 95% interval ")
+    assert found.headline.endswith("n = 120. 35 of the 120 rows (29%) add little: they are much like another row.")
 
 
 def test_rows_without_redundancy_are_said_to_have_none():
     found = examine(features(np.eye(12)), [f"text {i}" for i in range(12)])
     assert found.num_redundant == 0
-    assert "No row says nearly the same as another." in said(found)
+    assert "No row is much like another." in said(found)
 
 
 def test_score_and_contributions_are_those_of_vendi(found):
@@ -272,7 +326,25 @@ def test_rows_without_a_gradient_are_left_out_and_counted():
 def test_without_texts_ids_are_shown():
     data, _ = planted()
     words = said(examine(data))
-    assert re.search(r"The largest group: 30 rows, 25% of all, are like row-\d+", words) and "exact copy" not in words
+    assert (
+        re.search(r"Near-duplicates: 30 \+ 2 \+ 2 rows, and 8 in 4 more groups\. row-\d+", words)
+        and "to the letter" not in words
+    )
+
+
+def test_local_proxies_names_and_hashes_are_shown_for_people():
+    found = examine(
+        features(np.eye(3), ["0123456789abcdef" * 2, "fedcba9876543210-2", "x" * 30]), name="d", proxy="local"
+    )
+    words = said(found)
+    assert words.startswith("How diverse is “d”?") and "proxy a local model" in words.replace("proxya", "proxy a")
+    assert "· 01234567…" in words and "fedcba98…-2" in words and "x" * 30 in words
+    source = page_of(found, dict.fromkeys(["spectrum", "rarefaction", "clusters", "nearest"], ""))
+    assert f'title="{"0123456789abcdef" * 2}"' in source
+
+
+def test_percent_signs_are_spaced_alike(page):
+    assert re.search(r"\d%", spoken(page.source)) and not re.search(r"\d(\s|&nbsp;)%", page.source)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +360,9 @@ def test_texts_that_do_not_fit_are_refused(texts, message):
         examine(features(np.eye(3)), texts)
 
 
-def test_features_without_ids_or_rows_and_labels_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="no column 'id' among"):
-        examine(features(np.eye(3)).remove_columns("id"))
+def test_features_without_gradients_or_rows_and_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="no column 'gradient' among"):
+        examine(Dataset.from_dict({"text": ["a"]}))
     with pytest.raises(ValueError, match="2 labels for 3 rows"):
         examine(features(np.eye(3)), labels=["a", "b"])
     with pytest.raises(ValueError, match="no gradient vectors among 2 rows"):
@@ -316,10 +388,10 @@ def test_page_refers_to_nothing_outside_and_runs_one_script(request, name):
     scripts = page.all("script")
     assert scripts == [{"type": "application/json", "id": "points"}, {}]
     for tag, attributes in page.elements:
-        assert tag not in ("link", "iframe", "object", "embed", "base", "form", "img", "video", "audio", "image", "a")
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form", "img", "video", "audio", "image")
         for key, value in attributes.items():
             assert not key.startswith("on") and key not in ("src", "srcset", "action", "ping")
-            assert key not in ("href", "xlink:href") or value.startswith("#")
+            assert key not in ("href", "xlink:href") or re.fullmatch("#[\\w-]+", value)
             assert key != "style" or not re.search(r"url\((?!#)|@import|expression", value)
     style = next(text for tag, text in page.texts if tag == "style")
     assert not re.search(r"url\(|@import", style)
@@ -473,6 +545,31 @@ def test_groups_open_by_keyboard(chromium, path):
 
 
 @needs_browser
+def test_the_first_lines_lead_to_their_groups(chromium, path):
+    chromium.open(path)
+    opened = "document.querySelector('#group-2 details').open"
+    assert not chromium.evaluate(opened)
+    chromium.evaluate("document.querySelector('.found a[href=\"#group-2\"]').click()")
+    assert chromium.evaluate(opened) and chromium.evaluate("location.hash") == "#group-2"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_labels_of_the_map_cover_no_point_and_an_example_is_shown(chromium, path, width):
+    chromium.open(path, width)
+    assert chromium.evaluate("document.querySelectorAll('#plane text').length") == 1
+    covered = """(() => {
+        const points = Array.from(document.querySelectorAll('#plane circle:not(#ring)'), each => each.getBBox());
+        return Array.from(document.querySelectorAll('#plane text'), each => each.getBBox()).filter(label =>
+            points.some(point => point.x < label.x + label.width && label.x < point.x + point.width
+                && point.y < label.y + label.height && label.y < point.y + point.height)
+            || label.x < 0 || label.x + label.width > 640).length;
+    })()"""
+    assert chromium.evaluate(covered) == 0
+    assert re.match(r"Ann has \d+ apples", chromium.evaluate("document.querySelector('#told .prompt').textContent"))
+
+
+@needs_browser
 def test_pointing_at_a_row_tells_its_text(chromium, path, found):
     chromium.open(path)
     box = "document.querySelectorAll('#plane circle')[7].getBoundingClientRect()"
@@ -534,10 +631,12 @@ def _luminance(color):
 
 
 @needs_browser
-def test_print_opens_what_is_folded(chromium, path):
+def test_print_opens_the_groups_and_leaves_clusters_folded(chromium, path):
     chromium.open(path)
+    folded = "document.querySelectorAll('section[aria-labelledby={}] details:not([open])').length"
+    before = [chromium.evaluate(folded.format(name)) for name in ("repeats", "clusters")]
     chromium.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert chromium.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    assert [chromium.evaluate(folded.format(name)) for name in ("repeats", "clusters")] == [0, before[1]]
     chromium.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert chromium.evaluate("document.querySelectorAll('details:not([open])').length") > 0
+    assert [chromium.evaluate(folded.format(name)) for name in ("repeats", "clusters")] == before and min(before) > 0
     assert len(chromium.call("Page.printToPDF", printBackground=True)["data"]) > 10_000

@@ -195,11 +195,20 @@ BAD = {
     "quotas above k": ({"groups": ["a"] * 130, "quotas": {"a": 11}}, "add up to 11, more than k = 10"),
     "quotas below k": ({"groups": ["a"] * 130, "quotas": {"a": 4}}, "add up to 4 of k = 10"),
     "quota above its group": ({"groups": ["a"] * 2 + ["b"] * 128, "quotas": {"a": 3}}, "only 2 rows can be chosen"),
+    "quotas of one group": ({"groups": [1] * 130, "quotas": {1: 1, "1": 3}}, "two quotas are of groups with one name"),
+    "labels of two types": ({"groups": [1] * 60 + ["1"] * 70}, "row 60 .*'1'.* 1: make them of one type"),
+    "quality over too wide a range": ({"quality": [1e300] + [1e-300] * 129}, "from 1e-300 to 1e\\+300"),
+    "several splits": ({"vectors": {"train": ROWS, "test": ROWS}, "ids": None}, "several sets of rows"),
+    "a stream": ({"vectors": iter(ROWS), "ids": None}, "has no length"),
+    "k that is none": ({"k": None}, "k must be a whole number"),
     "quota that is no number": ({"groups": ["a"] * 130, "quotas": {"a": -1}}, "at least 0, got -1"),
     "quotas without groups": ({"quotas": {"a": 1}}, "quotas .* groups"),
     "repeated ids": ({"ids": ["x"] * 130}, "'x' is repeated"),
-    "no clusters": ({"n_clusters": 0}, "n_clusters must be a whole number of at least 1"),
-    "more clusters than rows": ({"n_clusters": 131}, "n_clusters=131 is more than there are rows"),
+    "no clusters": ({"n_clusters": 0}, "n_clusters must be a whole number from 1 to the 130 rows, got 0"),
+    "more clusters than rows": (
+        {"n_clusters": 131},
+        "n_clusters must be a whole number from 1 to the 130 rows, got 131",
+    ),
     "identical rows": ({"vectors": np.ones((130, 4))}, "all 130 rows point in the same direction"),
     "no rows": ({"vectors": np.ones((0, 4)), "ids": []}, "more than the 0 rows"),
     "zero row": ({"vectors": np.zeros((130, 4))}, "is all zeros"),
@@ -213,6 +222,10 @@ def test_bad_input_is_a_clear_error(case):
     arguments = {"vectors": ROWS, "k": 10, "ids": IDS, **changes}
     with pytest.raises(ValueError, match=message):
         select(arguments.pop("vectors"), arguments.pop("k"), **arguments)
+
+
+def test_where_there_is_no_choice_identical_rows_are_no_error():
+    assert sorted(select(np.ones((3, 4)), 3).indices) == [0, 1, 2] and select([[1.0, 0.0]], 1).indices.tolist() == [0]
 
 
 def test_identical_rows_can_still_be_drawn():

@@ -116,8 +116,10 @@ def _select(verbs: Any) -> None:
 
 
 def _report(verbs: Any) -> None:
-    python = "report.write_report(report.examine(features, texts), directory)"
-    verb = _verb(verbs, "report", "a page that shows what is in a dataset", python)
+    verb = _verb(verbs, "report", "a page that shows what is in a dataset", "")
+    verb.epilog = (
+        "In Python: from hf_prism.report import examine, write_report; write_report(examine(features), directory)"
+    )
     shared.add_data(verb)
     verb.add_argument("--label", metavar="COLUMN", help="labels of the rows, for the entropy of their skills")
     shared.add_source(verb)
@@ -128,9 +130,8 @@ def _report(verbs: Any) -> None:
 
 
 def _doctor(verbs: Any) -> None:
-    verb = _verb(
-        verbs, "doctor", "check a proxy, and how it reads your rows", "doctor.examine(featurizer, rows, print)"
-    )
+    verb = _verb(verbs, "doctor", "check a proxy, and how it reads your rows", "")
+    verb.epilog = "In Python: from hf_prism.doctor import examine; examine(featurizer, rows, print)"
     verb.add_argument("--dataset", metavar="DATA", help="rows to check it on; default: built-in problems")
     shared.add_rows(verb)
     shared.add_featurizer(verb)

@@ -23,7 +23,7 @@ import numpy as np
 
 from .jackknife import T_QUANTILE, SubsetScores, jackknife_variance
 from .origin import Origin, origin_of, require_same_origin
-from .vectors import BLOCK_ROWS, content_hashes, id_hashes, number_blocks, unit
+from .vectors import BLOCK_ROWS, column_of, content_hashes, id_hashes, number_blocks, unit
 from .vendi import GROUPS, Covariance, Rarefaction, VendiScore, rarefaction, vendi
 
 
@@ -171,6 +171,12 @@ def compare(
         >>> compare({"plane": plane, "line": line}).pairs[0].verdict
         'plane is more diverse than line: 2.00 times (2.00 to 2.00) at 40 rows each.'
     """
+    if not isinstance(datasets, Mapping):
+        raise ValueError(
+            f'give the datasets by name, compare({{"a": ..., "b": ...}}), not as {type(datasets).__name__}.'
+        )
+    if isinstance(seed, bool) or seed != int(seed) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
     if len(datasets) < 2:
         raise ValueError(
             f"nothing to compare: {len(datasets)} dataset given ({', '.join(datasets)}). Give two or more."
@@ -217,7 +223,7 @@ def _read(
 ) -> tuple[dict[str, _Sample], list[str]]:
     if unknown := sorted(set(ids) - set(datasets)):
         raise ValueError(f"ids are given for {unknown[0]!r}, which is not one of the datasets: {', '.join(datasets)}.")
-    known = {name: list(ids[name]) if name in ids else _id_column(datasets[name]) for name in datasets}
+    known = {name: list(ids[name]) if name in ids else column_of(datasets[name], "id") for name in datasets}
     unnamed = [name for name, column in known.items() if column is None]
     notes = []
     if unnamed and len(unnamed) < len(known):
@@ -234,10 +240,6 @@ def _read(
                 "dim do not compare. Featurize both with the same dim."
             )
     return samples, notes
-
-
-def _id_column(vectors: Any) -> list[Any] | None:
-    return list(vectors["id"]) if "id" in (getattr(vectors, "column_names", None) or ()) else None
 
 
 def _sample(name: str, vectors: Any, ids: list[Any] | None, seed: int) -> _Sample:

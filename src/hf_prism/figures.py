@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,9 @@ def score_figure(scores: Mapping[str, tuple[VendiScore, np.ndarray, Any]]) -> Fi
     figure = _figure(WIDE)
     bars, spectra, curves = figure.subplots(1, 3)
     _draw_bars(bars, {name: score for name, (score, _, _) in scores.items()})
-    for (name, (_, spectrum, vectors)), color in zip(scores.items(), COLORS, strict=False):
-        _draw_spectrum(spectra, spectrum, color, name)
-        _draw_rarefaction(curves, rarefaction(vectors), color, name)
+    for (name, (score, spectrum, vectors)), style in zip(scores.items(), _styles(), strict=False):
+        _draw_spectrum(spectra, spectrum, _plain(name), **style)
+        _draw_rarefaction(curves, rarefaction(vectors, order=score.order), score.order, _plain(name), **style)
     curves.set(title="Rarefaction: the score at fewer rows")
     if len(scores) > 1:
         curves.legend(frameon=False, fontsize=8)
@@ -53,8 +54,8 @@ def comparison_figure(result: Comparison) -> Figure:
     figure = _figure((8, 3.6))
     bars, curves = figure.subplots(1, 2)
     _draw_bars(bars, result.scores)
-    for (name, curve), color in zip(result.rarefactions.items(), COLORS, strict=False):
-        _draw_rarefaction(curves, curve, color, name)
+    for (name, curve), style in zip(result.rarefactions.items(), _styles(), strict=False):
+        _draw_rarefaction(curves, curve, result.order, _plain(name), **style)
     curves.axvline(result.n, color=INK, lw=1, ls="--")
     curves.set(title=f"The score at other sizes; compared at n = {result.n:,}")
     curves.legend(frameon=False, fontsize=8, labelcolor=INK)
@@ -67,7 +68,7 @@ def spectrum_figure(spectrum: np.ndarray) -> Figure:
     """Draw the eigenvalues of the covariance, (r,) descending with sum 1, on logarithmic axes."""
     figure = _figure(SMALL)
     ax = figure.subplots()
-    _draw_spectrum(ax, spectrum, COLORS[0])
+    _draw_spectrum(ax, spectrum, color=COLORS[0])
     _finish(ax)
     return figure
 
@@ -76,7 +77,7 @@ def rarefaction_figure(curve: Rarefaction) -> Figure:
     """Draw the expected score of fewer rows, with a band of two standard errors."""
     figure = _figure(SMALL)
     ax = figure.subplots()
-    _draw_rarefaction(ax, curve, COLORS[0])
+    _draw_rarefaction(ax, curve, 1.0, color=COLORS[0])
     ax.plot(curve.sizes, curve.means, "o", ms=3, color=COLORS[0])
     _finish(ax)
     return figure
@@ -106,33 +107,33 @@ def clusters_figure(sizes: np.ndarray, sparse: np.ndarray) -> Figure:
     return figure
 
 
-def nearest_figure(cosines: np.ndarray, threshold: float) -> Figure:
-    """Draw how near the nearest other row is.
+def nearest_figure(cosines: np.ndarray, threshold: float, marks: Mapping[str, np.ndarray] | None = None) -> Figure:
+    """Draw how near the nearest other row is, the marked rows upon the others.
 
     Args:
         cosines: (n,) the cosine of each row with the row nearest to it.
         threshold: from which on it is a near-duplicate.
+        marks: Masks (n,) bool, at most three, no row in two, by what the legend says; by default of those at the threshold.
     """
+    marks = {"at the threshold": cosines >= threshold} if marks is None else marks
     figure = _figure(SMALL)
     ax = figure.subplots()
     low = min(0.0, float(cosines.min()))
     edges = np.linspace(low, 1, 41)
-    counts, near = (np.histogram(part, edges)[0] for part in (cosines, cosines[cosines >= threshold]))
-    ax.stairs(counts - near, edges, fill=True, color=COLORS[0], lw=0)
-    ax.stairs(counts, edges, baseline=counts - near, fill=True, fc="none", ec=COLORS[1], hatch="////")
+    rest = ~np.any(list(marks.values()), axis=0)
+    top = np.histogram(cosines[rest], edges)[0]
+    ax.stairs(top, edges, fill=True, color=COLORS[0], lw=0, label=f"other rows: {rest.sum():,}")
+    for (name, mask), color, hatch in zip(
+        marks.items(), (COLORS[2], COLORS[1], COLORS[3]), ("....", "////", "xxxx"), strict=False
+    ):
+        base, top = top, top + np.histogram(cosines[mask], edges)[0]
+        told = f"{name}: {mask.sum():,}"
+        # Outlined and hatched, so that they tell apart without colour.
+        ax.stairs(top, edges, baseline=base, fill=True, fc="none", ec=color, hatch=hatch, label=told)
     ax.axvline(threshold, color=INK, lw=1, ls="--")
-    ax.annotate(
-        f"near-duplicates:\n{len(cosines[cosines >= threshold]):,} of {len(cosines):,} rows",
-        (threshold, 1.0),
-        (-6, -4),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=9,
-        color=INK,
-    )
     ax.set(xlabel="cosine with the nearest other row", ylabel="rows", title="How near is the nearest row?")
+    ax.set_ylim(0, 1.05 * max(1, top.max()))
+    ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left", reverse=True)
     _finish(ax)
     return figure
 
@@ -219,17 +220,34 @@ def _finish(ax: Any) -> None:
         text.set(fontsize=size, color=INK)
 
 
-def _draw_spectrum(ax: Any, spectrum: np.ndarray, color: str, name: str | None = None) -> None:
+def _styles() -> Iterator[dict[str, str]]:
+    """A line style for each of any number of datasets."""
+    for line in itertools.cycle(("-", "--", ":", "-.")):
+        yield from ({"color": color, "ls": line} for color in COLORS)
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib takes neither for a formula nor, because it begins with an underscore, out of the legend."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def _score_name(order: float) -> str:
+    return "G-Vendi" if order == 1 else f"Vendi score of order {order:g}"
+
+
+def _draw_spectrum(ax: Any, spectrum: np.ndarray, name: str | None = None, **style: str) -> None:
     share = spectrum[spectrum > 1e-6]
-    ax.loglog(np.arange(1, len(share) + 1), share, color=color, label=name)
+    ax.loglog(np.arange(1, len(share) + 1), share, label=name, **style)
     ax.set(xlabel="direction", ylabel="share of the gradient energy", title="Spectrum")
 
 
-def _draw_rarefaction(ax: Any, curve: Rarefaction, color: str, name: str | None = None) -> None:
+def _draw_rarefaction(
+    ax: Any, curve: Rarefaction, order: float, name: str | None = None, *, color: str, ls: str = "-"
+) -> None:
     sizes, means, errors = np.asarray(curve.sizes), np.asarray(curve.means), np.asarray(curve.errors)
-    ax.plot(sizes, means, color=color, label=name)
+    ax.plot(sizes, means, color=color, ls=ls, label=name)
     ax.fill_between(sizes, means - 2 * errors, means + 2 * errors, color=color, alpha=0.2, lw=0)
-    ax.set(xlabel="rows", ylabel="G-Vendi", title="The score at fewer rows")
+    ax.set(xlabel="rows", ylabel=_score_name(order), title="The score at fewer rows")
     ax.set_xlim(0, max(ax.get_xlim()[1], sizes[-1] * 1.04))
     ax.set_ylim(0, max(ax.get_ylim()[1], means.max() * 1.05))
 
@@ -237,7 +255,9 @@ def _draw_rarefaction(ax: Any, curve: Rarefaction, color: str, name: str | None 
 def _draw_bars(ax: Any, scores: Mapping[str, VendiScore]) -> None:
     positions = np.arange(len(scores))[::-1]
     values = np.array([score.g_vendi for score in scores.values()])
-    ax.barh(positions, values, color=COLORS[: len(scores)], height=0.55)
+    ax.barh(
+        positions, values, color=[style["color"] for style, _ in zip(_styles(), scores, strict=False)], height=0.55
+    )
     right = values.max()
     for position, score in zip(positions, scores.values(), strict=True):
         low, high = score.interval or (score.g_vendi, score.g_vendi)
@@ -252,8 +272,11 @@ def _draw_bars(ax: Any, scores: Mapping[str, VendiScore]) -> None:
             color=INK,
         )
         right = max(right, high)
-    ax.set_yticks(positions, list(scores))
+    ax.set_yticks(positions, [name.replace("$", r"\$") for name in scores])
     ax.set_xlim(0, right * 1.25)
     ax.set_ylim(-0.6, len(scores) - 0.4)
     sizes = sorted({score.n for score in scores.values()})
-    ax.set(xlabel="G-Vendi, with 95 % interval", title=f"Score (n = {', '.join(f'{n:,}' for n in sizes)})")
+    order = next(iter(scores.values())).order
+    ax.set(
+        xlabel=f"{_score_name(order)}, with 95% interval", title=f"Score (n = {', '.join(f'{n:,}' for n in sizes)})"
+    )

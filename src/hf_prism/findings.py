@@ -7,7 +7,7 @@ they were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from .clustering import SphericalKMeans
 from .families import isolated_families
 from .near_duplicates import THRESHOLD, near_duplicates, nearest_cosines
 from .origin import origin_of
-from .vectors import id_hashes, number_blocks, unit
+from .vectors import column_of, id_hashes, number_blocks, unit
 from .vendi import Covariance, Rarefaction, VendiScore, contribution, rarefaction
 
 
@@ -59,8 +59,11 @@ class Findings:
     num_compared: int
     "rows among which near-duplicates were looked for"
     groups: Sequence[np.ndarray]
-    """positions of rows that say nearly the same: near-duplicates, and isolated families, joined where they overlap; the
+    """positions of rows that are much alike: near-duplicates, and isolated families, joined where they overlap; the
     largest group first, and in each the row nearest to its mean first"""
+    cosines: Mapping[int, tuple[float, float]]
+    """of a group that is not near-duplicates alone, by its number: the mean cosine of its rows, and that of its rows with
+    the nearest other row examined, NaN if there is none"""
     rows: np.ndarray
     "(m,) positions of the rows examined, in the order they were drawn"
     nearest: np.ndarray
@@ -84,25 +87,42 @@ class Findings:
 
     @property
     def num_redundant(self) -> int:
-        """Rows that could go while one of every group stays."""
+        """Rows beside one of every group."""
         return sum(len(group) - 1 for group in self.groups)
 
     @property
+    def kinds(self) -> list[str]:
+        """What makes each group one: "same text", "near-duplicates", or "family" where those alone do not hold it together."""
+        return [self._kind(number) for number in range(len(self.groups))]
+
+    def _kind(self, number: int) -> str:
+        if self.texts is not None and len({self.texts[row] for row in self.groups[number]}) == 1:
+            return "same text"
+        return "family" if number in self.cosines else "near-duplicates"
+
+    @property
+    def memberships(self) -> dict[str, np.ndarray]:
+        """Which of the rows examined, (m,) bool, are in a group of each of the kinds that there are."""
+        rows_of: dict[str, list[np.ndarray]] = {}
+        for kind, group in zip(self.kinds, self.groups, strict=True):
+            rows_of.setdefault(kind, []).append(group)
+        return {kind: np.isin(self.rows, np.concatenate(groups)) for kind, groups in sorted(rows_of.items())}
+
+    @property
     def redundancy(self) -> str:
-        """How many rows say nearly the same as another, in words."""
+        """How many rows are much like another, in words."""
         count, of = self.num_redundant, self.num_compared
+        compared = " compared" * (of < self.score.n)
         if not count:
-            return "No row says nearly the same as another"
-        rows = f"{of:,} rows" + " compared" * (of < self.score.n)
-        return (
-            f"About {count:,} of the {rows} ({count / of:.0%}) say nearly the same as one of the other {of - count:,}"
-        )
+            return "No row" + f" of the {of:,}{compared}" * bool(compared) + " is much like another"
+        add, they = ("add", "they are") if count > 1 else ("adds", "it is")
+        return f"{count:,} of the {of:,} rows{compared} ({count / of:.0%}) {add} little: {they} much like another row"
 
     @property
     def headline(self) -> str:
         """The score and the redundancy, as plain text."""
         interval = self.score.interval
-        told = f", 95 % interval {interval[0]:,.1f} to {interval[1]:,.1f}" if interval else ""
+        told = f", 95% interval {interval[0]:,.1f} to {interval[1]:,.1f}" if interval else ""
         return f"G-Vendi {self.score.g_vendi:,.1f}{told}, n = {self.score.n:,}. {self.redundancy}."
 
 
@@ -120,8 +140,8 @@ def examine(
     """Compute what the report shows.
 
     Args:
-        features: As `featurize` and `load_features` return them: columns id, gradient (n, d) and, if they are there,
-            loss and gradient_norm.
+        features: As `featurize` and `load_features` return them: columns gradient (n, d) and, if they are there, id, loss
+            and gradient_norm. Rows without id are named by their number, which their order then changes.
         texts: Of the same rows, to be shown: (prompt, completion) pairs or strings. None shows ids only.
         labels: Of the same rows, one or several a row, for the skill-set entropy.
         name: Of the data, for people.
@@ -131,7 +151,7 @@ def examine(
         seed: Of the samples, the clusters, and ties. The order of the rows changes nothing.
 
     Raises:
-        ValueError: no rows, no id column, texts or labels that are not one a row, a text that is no text; and as
+        ValueError: no rows, no gradient column, texts or labels that are not one a row, a text that is no text; and as
             `Covariance.update` and `near_duplicates`.
 
     Example:
@@ -140,9 +160,10 @@ def examine(
         >>> examine(features, ["one", "another", "one more"]).num_redundant
         1
     """
-    if "id" not in features.column_names:
-        raise ValueError(f"no column 'id' among {features.column_names}: give the features that `featurize` returns.")
-    ids = [str(name) for name in features["id"]]
+    if "gradient" not in features.column_names:
+        raise ValueError(f"no column 'gradient' among {features.column_names}: run the featurizer on it first.")
+    named = column_of(features, "id")
+    ids = [f"row {i}" for i in range(len(features))] if named is None else [str(name) for name in named]
     pairs = None if texts is None else _pairs(texts, ids)
     if labels is not None and len(labels) != len(ids):
         raise ValueError(f"{len(labels)} labels for {len(ids)} rows: give one for each row of the features.")
@@ -155,10 +176,12 @@ def examine(
     closeness = np.einsum("ij,ij->i", vectors[:count], kmeans.cluster_centers_[kmeans.labels_], dtype=np.float64).clip(
         -1, 1
     )
-    groups = [
-        compared[_from_the_middle(vectors, group)]
-        for group in _joined([*near, *isolated_families(vectors[:count], kmeans.labels_)])
-    ]
+    is_near = np.isin(np.arange(len(vectors)), np.concatenate([[-1], *near]))
+    joined = sorted(_joined([*near, *isolated_families(vectors[:count], kmeans.labels_)]), key=len, reverse=True)
+    groups = [compared[_from_the_middle(vectors, group)] for group in joined]
+    cosines = {
+        number: _cosines(vectors, group, count) for number, group in enumerate(joined) if not is_near[group].all()
+    }
     vectors = vectors[:count]
     points, shares = _principal(vectors)
     columns = {key: _column(features, key, rows) for key in ("loss", "gradient_norm")}
@@ -174,7 +197,8 @@ def examine(
         num_copies=None if pairs is None else len(pairs) - len(set(pairs)),
         threshold=threshold,
         num_compared=len(compared),
-        groups=sorted(groups, key=len, reverse=True),
+        groups=groups,
+        cosines=cosines,
         rows=rows,
         nearest=nearest_cosines(vectors) if len(rows) > 1 else np.empty(0),
         contributions=contribution(vectors),
@@ -263,6 +287,14 @@ def _from_the_middle(vectors: np.ndarray, group: np.ndarray) -> np.ndarray:
     return group[np.argsort(-members @ members.mean(axis=0), kind="stable")]
 
 
+def _cosines(vectors: np.ndarray, group: np.ndarray, count: int) -> tuple[float, float]:
+    """The mean cosine of a group's rows, and the greatest that one of the first `count` other rows has with them."""
+    total, size = vectors[group].sum(axis=0, dtype=np.float64), len(group)
+    others = np.delete(np.arange(count), group[group < count])
+    nearest = (vectors[:count] @ (total / size).astype(np.float32))[others].max() if len(others) else np.nan
+    return float((total @ total - size) / (size * (size - 1))), float(nearest)
+
+
 def _sparse(sizes: np.ndarray, seed: int) -> np.ndarray:
     """Which clusters are among the smallest, as many as `SPARSE` says; of equally large ones random numbers decide."""
     ties = np.random.Philox(key=seed).random_raw(len(sizes))
@@ -291,10 +323,8 @@ def _curve(vectors: np.ndarray, score: VendiScore, seed: int) -> Rarefaction:
 
 
 def _column(features: Dataset, name: str, rows: np.ndarray) -> list[Any] | None:
-    if name not in features.column_names:
-        return None
-    column = list(features[name])
-    return [column[row] for row in rows]
+    column = column_of(features, name)
+    return None if column is None else [column[row] for row in rows]
 
 
 def _measures(**inputs: Any) -> list[tuple[Measure, float | str]]:

@@ -2,7 +2,8 @@
 
 With M = I + sum over the chosen rows of w x x^T (x of unit length, w the row's weight), the next row is the one of the
 greatest gain log(1 + w x^T M^-1 x). log det M is monotone and submodular in the chosen rows, so that the greedy choice
-reaches at least 1 - 1/e of the best possible value (Nemhauser, Wolsey and Fisher, 1978). The identity is one row's worth
+reaches at least 1 - 1/e of the best possible value, and 1/2 where groups have quotas (Nemhauser, Wolsey and Fisher, 1978).
+The identity is one row's worth
 of every direction: a direction that many chosen rows share is worth little more, one that none has is worth log 2.
 
 Gains only fall as rows are chosen (submodularity), so an old gain bounds the present one (Minoux, 1978). A block of the
@@ -54,7 +55,8 @@ def choose_greedily(
     with tqdm(total=k, desc="Choosing", unit=" rows", delay=2, leave=False) as bar:
         while len(greedy.chosen) < k:
             before = len(greedy.chosen)
-            greedy.advance(k)
+            if not greedy.advance(k):
+                raise ValueError(f"only {before} of the {len(rows)} rows can be chosen, not {k}.")
             bar.update(len(greedy.chosen) - before)
     return np.array(greedy.chosen, dtype=np.int64)
 
@@ -78,36 +80,46 @@ class _Greedy:
         self.is_fresh = np.ones(len(rows), dtype=bool)
         self.chosen: list[int] = []
 
-    def advance(self, k: int) -> None:
-        """Evaluate one block, and choose from it what can be chosen, until there are k."""
+    def advance(self, k: int) -> bool:
+        """Evaluate one block, and choose from it what can be chosen, until there are k. False if no row is left."""
         best = self.gains.max(where=self.is_fresh, initial=-1.0)
         waiting = np.flatnonzero(~self.is_fresh & (self.gains > 0) & (self.gains >= best * (1 - TIE)))
-        decided = not len(waiting)  # no row can be better than the best of those whose gain is known
-        block = np.flatnonzero(self.is_fresh & (self.gains >= best * (1 - TIE))) if decided else waiting
-        if decided and len(block) < BLOCK_ROWS:
-            block = np.flatnonzero(self.gains > 0)  # fill up with what may be chosen after it
-        if len(block) > BLOCK_ROWS:
-            # Of equal gains the first rows; else those with the greatest.
-            order = np.argsort(-self.gains[block], kind="stable")
-            block = np.sort(block[:BLOCK_ROWS] if decided and self._are_equal(block) else block[order[:BLOCK_ROWS]])
+        if decided := not len(waiting):  # no row can be better than the best of those whose gain is known
+            ties = np.flatnonzero(self.is_fresh & (self.gains >= best * (1 - TIE)))
+            # With them, what may be chosen after them.
+            block = ties[:BLOCK_ROWS] if len(ties) >= BLOCK_ROWS else self._foremost(np.flatnonzero(self.gains > 0))
+        else:
+            block = self._foremost(waiting)
+        before = len(self.chosen)
         self._choose_from(block, k, decided)
+        return not decided or len(self.chosen) > before
 
-    def _are_equal(self, block: np.ndarray) -> bool:
-        return bool(self.gains[block].min() >= self.gains[block].max() * (1 - TIE))
+    def _foremost(self, rows: np.ndarray) -> np.ndarray:
+        """A block of those with the greatest gains, of nearly equal ones the first, in their order."""
+        if len(rows) <= BLOCK_ROWS:
+            return rows
+        gains = self.gains[rows]
+        return np.sort(rows[np.argsort(-np.round(gains / gains.max(), 9), kind="stable")[:BLOCK_ROWS]])
 
     def _choose_from(self, block: np.ndarray, k: int, decided: bool) -> None:
         vectors = unit(self.rows[block])  # of float32 rows the length is 1 to seven digits only
         vectors *= self.scales[block, None]
         solved = vectors @ self.inverse
         gains = np.einsum("ij,ij->i", solved, vectors)
-        outside = self._greatest_outside(block)
+        outside = self._outside(block)
+        greatest = outside.max()
         factors = np.empty((min(k - len(self.chosen), len(block)), vectors.shape[1]))
         count = 0
         while count < len(factors):
             best = gains.max()
-            if best <= 0 or not (best * (1 - TIE) > outside or (decided and not count)):
+            if best <= 0:
                 break
             row = int(np.argmax(gains >= best * (1 - TIE)))
+            if count or not decided:
+                if greatest > best * (1 + TIE):
+                    break  # a row outside may be better
+                if greatest >= best * (1 - TIE) and np.argmax(outside >= best * (1 - TIE)) < block[row]:
+                    break  # or as good, and before it
             # Sherman and Morrison: M^-1 loses f f^T with f = M^-1 x / sqrt(1 + gain), for the M^-1 of this moment.
             factor = solved[row] - (factors[:count] @ vectors[row]) @ factors[:count]
             factor /= np.sqrt(1 + gains[row])
@@ -121,12 +133,11 @@ class _Greedy:
             self.is_fresh[:] = False
         self.is_fresh[block] = True
 
-    def _greatest_outside(self, block: np.ndarray) -> float:
-        inside = self.gains[block].copy()
-        self.gains[block] = -1.0
-        greatest = float(self.gains.max())
-        self.gains[block] = inside
-        return greatest
+    def _outside(self, block: np.ndarray) -> np.ndarray:
+        """The gains without those of the block."""
+        outside = self.gains.copy()
+        outside[block] = -1.0
+        return outside
 
     def _take(self, block: np.ndarray, row: int) -> np.ndarray:
         """Choose a row of the block. Returns which rows of the block cannot be chosen any more."""

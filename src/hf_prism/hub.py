@@ -170,7 +170,7 @@ def push_rows(
         >>> push_rows(chosen, "user/gsm8k-1000", body="1,000 rows.", metadata={"k": 1000})  # doctest: +SKIP
         '5be02a...'
     """
-    check_can_push(repo_id, token)
+    check_can_push(repo_id, token, manifest=ROWS_FILE)
     if len(rows) == 0:
         raise ValueError(f"no rows to push to {repo_id}: the dataset is empty.")
     with TemporaryDirectory() as folder:
@@ -236,26 +236,27 @@ def holds_features(source: str) -> bool:
         return isinstance(try_to_load_from_cache(source, FEATURES_FILE, repo_type="dataset"), str)
 
 
-def check_can_push(repo_id: str, token: str | None = None) -> None:
+def check_can_push(repo_id: str, token: str | None = None, *, manifest: str = FEATURES_FILE) -> None:
     """Find out, before anything is computed, whether a push to a dataset can succeed.
 
     Args:
         repo_id: `USER/NAME`; it need not exist yet.
         token: Of the Hub; default, the one logged in with.
+        manifest: `FEATURES_FILE` for gradients, `ROWS_FILE` for rows: one dataset holds one of them.
 
     Raises:
         ValueError: Not an id, no token or one that may not write, somebody else's namespace or dataset, a dataset that
             holds something else; the message says which, and what to do.
     """
-    _check_not_taken(repo_id, files_to_change(repo_id, token), FEATURES_FILE, ROWS_FILE)
+    _check_not_taken(repo_id, files_to_change(repo_id, token), manifest)
 
 
-def _check_not_taken(repo_id: str, held: Collection[str], *manifests: str) -> None:
+def _check_not_taken(repo_id: str, held: Collection[str], manifest: str) -> None:
     others = sorted(name for name in held if not re.fullmatch(TEXTS, name))
-    if others and not set(manifests) & set(held):
+    if others and manifest not in held:
         raise ValueError(
             f"{repo_id} holds something else ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), and no "
-            f"{' or '.join(manifests)} of an earlier push. What loads by that name would change. Choose another name."
+            f"{manifest} of an earlier push. What loads by that name would change. Choose another name."
         )
 
 

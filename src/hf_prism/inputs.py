@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .options import column_mapping, refuse, with_newlines
 from .origin import Origin, origin_of
+from .rows import describe
 
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class Gradients:
         return self.directory
 
     def column(self, name: str | None, flag: str) -> list[Any] | None:
-        """The values of a column of the rows."""
+        """The values of a column of the rows, or of the features, such as `loss`."""
+        if name in self.features.column_names and (self.rows is None or name not in self.rows.column_names):
+            return column_of(self.features, name, flag)
         if name is not None and self.rows is None:
             raise ValueError(
                 f"{flag} {name} is a column of the rows, and {self.name} holds gradients only: give the rows that they were "
@@ -62,14 +65,22 @@ class Gradients:
         return column_of(self.rows, name, flag)
 
     def texts(self) -> list[tuple[str, str]] | None:
-        """(prompt, completion) of each row, or None where the rows are not known."""
+        """(prompt, completion) of each row, or None where there are none."""
         if self.rows is None:
             return None
         try:
             self.row_format.layout(self.rows.column_names)
         except ValueError:
+            if self.row_format != type(self.row_format)():
+                raise  # a column or template was named
             return None  # gradients that somebody else made, beside columns of their own
-        return [self.row_format.sample(dict(row)).texts for row in self.rows.with_format(None)]  # type: ignore[arg-type]
+        rows = [dict(row) for row in self.rows.with_format(None)]  # type: ignore[arg-type]
+        # A row that was skipped has no gradient, and perhaps no text either.
+        skipped = [row.get("gradient", True) is None for row in rows]
+        return [
+            ("", "") if skip else self.row_format.sample(row, describe(i)).texts
+            for i, (row, skip) in enumerate(zip(rows, skipped, strict=True))
+        ]
 
 
 def gradients_of(
@@ -79,6 +90,7 @@ def gradients_of(
     *,
     source: str | None = None,
     check: Callable[[Dataset], object] = lambda rows: None,
+    alone: bool = True,
 ) -> Gradients | None:
     """The gradients of DATA, computed if it holds rows. None for all but the first of the processes of a launch.
 
@@ -88,20 +100,23 @@ def gradients_of(
         output: Run directory of what is computed; the place of results where nothing is.
         source: The rows of gradients that come without them.
         check: Called with the rows before anything is computed; raises where they do not do.
+        alone: Whether the options are for this DATA only; else those that gradients have no use for are for others.
     """
     from . import hub, runner
 
     if runner.is_run_directory(data):
         why = "is a run directory, whose rows are featurized already"
-        return _ready(options, data, output or data, source, runner.load_features, why)
+        return _ready(options, data, output or data, source, runner.load_features, why if alone else None)
     if hub.holds_features(data):
-        return _ready(options, data, output, source, hub.load_features, "holds gradients on the Hub")
+        why = "holds gradients on the Hub"
+        return _ready(options, data, output, source, hub.load_features, why if alone else None)
     if source is not None:
         raise ValueError(f"--source is for gradients; {data} holds the rows themselves. Leave it out.")
     dataset = dataset_of(options, data)
     if "gradient" in dataset.column_names:
-        return _with_column(options, data, output, dataset)
+        return _with_column(options, data, output, dataset, alone)
     check(dataset)
+    _keep_apart(data, output)
     featurizer = featurizer_of(options)
     done = runner.run(dataset, featurizer, output)
     if done.rank:
@@ -121,30 +136,44 @@ def is_ready(data: str) -> bool:
 
 
 def _ready(
-    options: argparse.Namespace, data: str, output: str | None, source: str | None, load: Callable[..., Any], why: str
+    options: argparse.Namespace,
+    data: str,
+    output: str | None,
+    source: str | None,
+    load: Callable[..., Any],
+    why: str | None,
 ) -> Gradients | None:
     """Gradients that come without their rows."""
     from . import ranks
     from .rows import matching_rows
 
-    refuse(options, data, why, rows=source is None)
+    if why:
+        refuse(options, data, why, rows=source is None, samples=True)
     if not ranks.is_first():
         return None
-    features, row_format, rows = load(data), row_format_of(options), None
+    features, row_format, rows, column = load(data), row_format_of(options), None, None
     if source is not None:
         rows = dataset_of(options, source)
+        column = row_format.id_column(rows.column_names)
         rows = rows.select(matching_rows(features["id"], rows, row_format))
     origin = origin_of(features)
     lines = [f"  gradients                   of feature_id {origin.feature_id or 'unknown'}"]
+    if column:
+        lines.append(
+            f"  rows                        found by the column {column!r}; that their texts are the same is not checked"
+        )
     directory = _made(output)
     return Gradients(Path(data).name, features, rows, row_format, directory, _proxy(origin), lines)
 
 
-def _with_column(options: argparse.Namespace, data: str, output: str | None, dataset: Dataset) -> Gradients | None:
+def _with_column(
+    options: argparse.Namespace, data: str, output: str | None, dataset: Dataset, alone: bool
+) -> Gradients | None:
     """Rows that bring their gradients, from an earlier `map` or from elsewhere."""
     from . import ranks
 
-    refuse(options, data, "has a column `gradient`, so that no proxy is run", rows=False)
+    if alone:
+        refuse(options, data, "has a column `gradient`, so that no proxy is run", rows=False)
     if not ranks.is_first():
         return None
     origin = origin_of(dataset)
@@ -157,8 +186,18 @@ def _with_column(options: argparse.Namespace, data: str, output: str | None, dat
 def _made(output: str | None) -> Path | None:
     if output is None:
         return None
-    Path(output).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"--output {output}: a file is in the way ({error.filename}). Name a folder.") from error
     return Path(output)
+
+
+def _keep_apart(data: str, output: str | None) -> None:
+    """A run directory in a folder of data would be read as gradients the next time."""
+    here = Path(data).resolve()
+    if output is not None and here.is_dir() and here in (Path(output).resolve(), *Path(output).resolve().parents):
+        raise ValueError(f"--output {output} lies in the data {data}, which it would change. Name another folder.")
 
 
 def _proxy(origin: Origin) -> str:

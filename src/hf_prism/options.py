@@ -76,7 +76,7 @@ def add_output(parser: argparse.ArgumentParser, told: str = "run directory; defa
 def add_push(parser: argparse.ArgumentParser, what: str) -> None:
     """Pushing to the Hub."""
     parser.add_argument("--push-to", metavar="USER/NAME", help=f"push {what} to the Hub, as a dataset")
-    parser.add_argument("--private", action="store_true", help="as a private one")
+    parser.add_argument("--private", action="store_true", help="push it as a private one")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +108,19 @@ def quotas_of(pairs: Sequence[str]) -> dict[str, int]:
     return quotas
 
 
+def check_push(options: argparse.Namespace) -> bool:
+    """Whether something is to be pushed."""
+    if options.private and not options.push_to:
+        raise ValueError("--private is about --push-to USER/NAME, which is missing.")
+    return bool(options.push_to)
+
+
 def with_newlines(template: str | None) -> str | None:
     """A backslash and an n, as typed between a shell's quotes, is a line break."""
     return template.replace("\\n", "\n") if template else template
 
 
-def refuse(options: argparse.Namespace, data: str, why: str, *, rows: bool) -> None:
+def refuse(options: argparse.Namespace, data: str, why: str, *, rows: bool, samples: bool = False) -> None:
     """Gradients are used as they are; an option on how to make them would otherwise be dropped in silence.
 
     Args:
@@ -121,6 +128,7 @@ def refuse(options: argparse.Namespace, data: str, why: str, *, rows: bool) -> N
         data: The gradients, as typed.
         why: What they are.
         rows: Whether no rows are read either.
+        samples: Whether all rows are needed, since those of all gradients are looked for.
 
     Raises:
         ValueError: an option on the featurizer, or on reading rows, differs from its default.
@@ -128,6 +136,8 @@ def refuse(options: argparse.Namespace, data: str, why: str, *, rows: bool) -> N
     parser = argparse.ArgumentParser()
     if rows:
         add_rows(parser)
+    elif samples:
+        parser.add_argument("--max-samples")
     add_featurizer(parser)
     if rows and options.verb == "score":  # which draws nothing
         add_seed(parser)

@@ -56,7 +56,7 @@ def _figures(findings: Findings) -> dict[str, tuple[Any, str]]:
     drawn = findings.rows[: len(findings.points)]
     repeated = np.isin(drawn, np.concatenate([[-1], *findings.groups]))
     marks = {
-        "says nearly the same as another": repeated,
+        "much like another": repeated,
         "in a sparse cluster": findings.sparse[findings.clusters[: len(drawn)]],
     }
     shown = {
@@ -81,7 +81,7 @@ def _figures(findings: Findings) -> dict[str, tuple[Any, str]]:
     if len(findings.nearest):
         share = float(np.mean(findings.nearest >= findings.threshold))
         shown["nearest"] = (
-            figures.nearest_figure(findings.nearest, findings.threshold),
+            figures.nearest_figure(findings.nearest, findings.threshold, findings.memberships),
             f"Cosine of each row with the nearest other row: {share:.0%} of the rows reach {findings.threshold:g}.",
         )
     return shown

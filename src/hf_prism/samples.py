@@ -105,7 +105,7 @@ class RowFormat:
         for name in self.column_mapping:
             if name not in NAMES:
                 raise ValueError(
-                    f"column_mapping has no name {name!r}; the names are {_listed(NAMES)}{_near(name, NAMES)}"
+                    f"column_mapping has no name {name!r}; the names are {_listed(NAMES)}{near(name, NAMES)}"
                 )
         for name, template in self._templates.items():
             if self.column_mapping.get(name):
@@ -140,7 +140,7 @@ class RowFormat:
         for origin, column in needed:
             if column not in columns:
                 raise ValueError(
-                    f"{origin} names a column {column!r} that the data does not have{_near(column, columns)}; "
+                    f"{origin} names a column {column!r} that the data does not have{near(column, columns)}; "
                     f"columns found: {_listed(columns)}"
                 )
         for layout in LAYOUTS:
@@ -159,7 +159,7 @@ class RowFormat:
         column = self.column_mapping["id"] or None
         if column is not None and column not in columns:
             raise ValueError(
-                f"column_mapping gives {column!r} as id, a column that the data does not have{_near(column, columns)}; "
+                f"column_mapping gives {column!r} as id, a column that the data does not have{near(column, columns)}; "
                 f"columns found: {_listed(columns)}"
             )
         return column
@@ -300,7 +300,8 @@ def _usual(name: str, columns: list[str]) -> str | None:
     return next((column for column in USUAL_COLUMNS[name] if column in columns), close[0] if close else None)
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
+    """What may have been meant by a name, for the end of a sentence; nothing where no name is near."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,12 +1,11 @@
 """Exactly k rows of an existing pool, by what their gradients say (PAPER, five of six users of its code select).
 
 Rows are read into one order, that of the hashes of their ids, before anything is drawn or compared: the order in which
-they come, blocks, threads and processes do not change which rows are chosen.
+they come, blocks, threads and processes do not change which rows are chosen; without ids, equal rows may change places.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ import numpy as np
 from .clustering import FewDirections, SphericalKMeans
 from .greedy import choose_greedily
 from .origin import origin_of
-from .vectors import content_hashes, id_hashes, number_blocks, unit
-from .vendi import Covariance
+from .samples import near
+from .vectors import column_of, content_hashes, id_hashes, number_blocks, require_rows, unit
+from .vendi import Covariance, vendi
 
 
 METHODS = ("greedy", "round_robin", "inverse_cluster_size", "random")
 CLUSTER_RATIO = 0.1  # clusters over rows, as in the paper's code
+RANGE = 1e12  # largest quality over the smallest that is not 0
 SAME = 2.0**-22  # float32 unit rows cannot tell a cosine from 1 that is nearer to it
 
 
@@ -62,7 +63,7 @@ def select(
     Methods:
 
     - `"greedy"`: one after the other the row that adds most to the log-determinant of the chosen rows' second moment, see
-      `greedy`: at least 1 - 1/e of the best possible value, and close to the highest G-Vendi. Draws nothing.
+      `greedy`: at least 1 - 1/e of the best possible value (1/2 with groups), and close to the highest G-Vendi. Draws nothing.
     - `"round_robin"`: one row of each cluster in turn, those of high quality first.
     - `"inverse_cluster_size"`: drawn with probabilities proportional to quality / size of the row's cluster.
     - `"random"`: drawn with probabilities proportional to quality. The control.
@@ -91,7 +92,8 @@ def select(
         >>> 3 in chosen.indices, chosen.metadata["cluster_chosen"]
         (True, [1, 1])
     """
-    ids = _column(vectors, "id") if ids is None and _has_column(vectors, "id") else ids
+    require_rows(vectors)
+    ids = column_of(vectors, "id") if ids is None else ids
     demand = Demand(
         len(vectors),
         k,
@@ -99,6 +101,7 @@ def select(
         quality=_named(vectors, quality, "quality"),
         groups=_named(vectors, groups, "groups"),
         quotas=quotas,
+        n_clusters=n_clusters,
         ids=ids,
         seed=seed,
     )
@@ -149,20 +152,30 @@ class Demand:
         quality: Sequence[float] | None = None,
         groups: Sequence[Any] | None = None,
         quotas: Mapping[Any, int] | None = None,
+        n_clusters: int | None = None,
         ids: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> None:
         if method not in METHODS:
             raise ValueError(
-                f"unknown method {method!r}{_near(method, METHODS)}; the methods are {', '.join(METHODS)}."
+                f"unknown method {method!r}{near(method, METHODS)}; the methods are {', '.join(METHODS)}."
             )
         for name, value, least in (("k", k, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or value != int(value) or value < least:
+            whole = isinstance(value, int | float | np.integer) and not isinstance(value, bool) and value == int(value)
+            if not whole or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        if n_clusters is not None and not 1 <= n_clusters <= n:
+            raise ValueError(f"n_clusters must be a whole number from 1 to the {n:,} rows, got {n_clusters!r}.")
         if quotas is not None and groups is None:
             raise ValueError("quotas are by group: give groups too (--group COLUMN).")
         self.k, self.quotas = int(k), quotas
         self.quality = np.ones(n) if quality is None else _numbers(quality, n, ids)
+        some = self.quality[self.quality > 0]
+        if some.size and some.max() / RANGE > some.min():
+            raise ValueError(
+                f"quality goes from {some.min():g} to {some.max():g}: over more than {RANGE:g} times, sums of them lose the "
+                "small ones. Put them on one scale, or give 0 to what is never to be chosen."
+            )
         labels = [""] * n if groups is None else _labels(groups, n, ids)
         names, codes = np.unique(labels, return_inverse=True)
         self.group_names: list[str] = names.tolist()
@@ -203,14 +216,11 @@ class _Pool:
         return self.quality > 0
 
     def all_alike(self) -> bool:
-        return bool((self.rows @ self.rows[0] > 1 - SAME).all())
+        return bool((abs(self.rows @ self.rows[0]) > 1 - SAME).all())
 
     def score(self, places: np.ndarray) -> float:
         """G-Vendi of some of the rows."""
-        covariance = Covariance(self.rows.shape[1]).update(self.rows[places], places.tolist())
-        shares = covariance.spectrum()
-        shares = shares[shares > 0]
-        return math.exp(-float(np.sum(shares * np.log(shares))))
+        return vendi(Covariance(self.rows.shape[1]).update(self.rows[places], places.tolist()).spectrum())
 
 
 class _Choice:
@@ -222,7 +232,7 @@ class _Choice:
 
     def by(self, method: str, seed: int) -> np.ndarray:
         """(k,) places in the pool, in the order of choice."""
-        if method != "random" and self.pool.all_alike():
+        if method != "random" and self.k < np.count_nonzero(self.pool.usable) and self.pool.all_alike():
             raise ValueError(
                 f"all {len(self.pool.rows):,} rows point in the same direction, so that gradients give no reason to prefer "
                 "one. Was one row repeated, or a constant column featurized? To draw rows all the same use "
@@ -329,10 +339,12 @@ def _shares(k: int, there: np.ndarray) -> np.ndarray:
 
 def _quotas(k: int, there: np.ndarray, names: list[str], quotas: Mapping[Any, int]) -> np.ndarray:
     room = np.full(len(names), -1, dtype=np.int64)
+    if len({str(label) for label in quotas}) < len(quotas):
+        raise ValueError(f"two quotas are of groups with one name: {', '.join(map(repr, quotas))}.")
     for label, count in quotas.items():
         if str(label) not in names:
             shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise ValueError(f"a quota names the group {label!r}{_near(str(label), names)}; the groups are {shown}.")
+            raise ValueError(f"a quota names the group {label!r}{near(str(label), names)}; the groups are {shown}.")
         group = names.index(str(label))
         if isinstance(count, bool) or count != int(count) or count < 0:
             raise ValueError(f"the quota of group {label!r} must be a whole number of at least 0, got {count!r}.")
@@ -354,25 +366,18 @@ def _quotas(k: int, there: np.ndarray, names: list[str], quotas: Mapping[Any, in
     return room
 
 
-def _has_column(vectors: Any, name: str) -> bool:
-    return name in (getattr(vectors, "column_names", None) or ())
-
-
-def _column(vectors: Any, name: str) -> list[Any]:
-    return list(vectors.with_format(None)[name])
-
-
 def _named(vectors: Any, given: Any, what: str) -> Any:
     """The values, where the name of a column was given."""
     if not isinstance(given, str):
         return given
-    columns = list(getattr(vectors, "column_names", None) or ())
-    if given not in columns:
+    values = column_of(vectors, given)
+    if values is None:
+        columns = list(getattr(vectors, "column_names", None) or ())
         raise ValueError(
-            f"{what} names a column {given!r} that is not there{_near(given, columns)}; columns found: "
+            f"{what} names a column {given!r} that is not there{near(given, columns)}; columns found: "
             f"{', '.join(columns) or 'none: the vectors are no dataset'}."
         )
-    return _column(vectors, given)
+    return values
 
 
 def _numbers(values: Any, n: int, ids: Any) -> np.ndarray:
@@ -395,16 +400,15 @@ def _numbers(values: Any, n: int, ids: Any) -> np.ndarray:
 def _labels(values: Any, n: int, ids: Any) -> list[str]:
     if len(values) != n:
         raise ValueError(f"{len(values)} groups for {n} rows: give one a row.")
-    for i, value in enumerate(values):
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+    names: dict[str, Any] = {}
+    labels = [value.item() if hasattr(value, "item") else value for value in values]
+    for i, value in enumerate(labels):
+        if value is None or value != value:  # NaN
             raise ValueError(f"{_row(i, ids)} has no group: fill it, or drop the row.")
-    return [str(value) for value in values]
+        if (other := names.setdefault(str(value), value)) != value:
+            raise ValueError(f"{_row(i, ids)} has the group {value!r}, and others {other!r}: make them of one type.")
+    return [str(value) for value in labels]
 
 
 def _row(i: int, ids: Any) -> str:
     return f"row {i}" if ids is None else f"row {i} (id {ids[i]!r})"
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

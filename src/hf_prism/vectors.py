@@ -56,6 +56,7 @@ def number_blocks(vectors: Any, ids: Sequence[Any] | None = None) -> Iterator[tu
     Raises:
         ValueError: not two-dimensional, rows of different width, not numbers, NaN, infinity, or a zero row.
     """
+    require_rows(vectors)
     read, width = _reader(vectors), None
     for start in range(0, len(vectors), BLOCK_ROWS):
         kept, rows = read(start, min(start + BLOCK_ROWS, len(vectors)))
@@ -70,6 +71,22 @@ def number_blocks(vectors: Any, ids: Sequence[Any] | None = None) -> Iterator[tu
             )
         _check(rows, positions, ids)
         yield positions, rows
+
+
+def require_rows(vectors: Any) -> None:
+    """Raises ValueError for containers that are no rows of vectors: several splits, or rows that stream."""
+    if isinstance(vectors, dict):
+        raise ValueError(f"these are several sets of rows ({', '.join(map(str, vectors))}): give one of them.")
+    if not hasattr(vectors, "__len__"):
+        raise ValueError(
+            f"a {type(vectors).__name__} has no length, so its rows cannot be read more than once: collect them first, with "
+            "`datasets.Dataset.from_list(list(stream))` if it is a stream."
+        )
+
+
+def column_of(vectors: Any, name: str) -> list[Any] | None:
+    """The values of a column beside the vectors as Python's own, whatever the format; None where there is none."""
+    return list(vectors.with_format(None)[name]) if name in (getattr(vectors, "column_names", None) or ()) else None
 
 
 def ahead(blocks: Iterable[Block]) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from .inputs import (
     quiet_libraries,
     survey_lines,
 )
-from .options import quotas_of
+from .options import check_push, quotas_of
 
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def featurize(options: argparse.Namespace) -> int:
     """Featurize into a run directory, and push it if asked."""
     from . import hub, runner
 
-    if options.push_to:
+    if check_push(options):
         if options.shard:
             raise ValueError("--push-to needs all rows: leave out --shard, or push when all shards are there.")
-        hub.check_can_push(options.push_to)
+        hub.check_can_push(options.push_to, manifest=hub.FEATURES_FILE)
     dataset = dataset_of(options, options.data)
     done = runner.run(dataset, featurizer_of(options), options.output, shard=options.shard)
     if done.rank:
@@ -102,10 +102,14 @@ def compare(options: argparse.Namespace) -> int:
     vendi([1.0], options.order)
     names = _names(options.data)
     output = Path(options.output) if options.output else None
+    if output and output.is_file():
+        raise ValueError(f"--output {output} is a file. Name a folder.")
+    ready = {data: is_ready(data) for data in options.data}
     found: dict[str, Gradients | None] = {}
     # What is featurized already comes first: if it does not compare, nothing is computed.
-    for data, name in sorted(zip(options.data, names, strict=True), key=lambda each: not is_ready(each[0])):
-        found[name] = gradients_of(options, data, str(output / name) if output and not is_ready(data) else None)
+    for data, name in sorted(zip(options.data, names, strict=True), key=lambda each: not ready[each[0]]):
+        place = str(output / name) if output and not ready[data] else None
+        found[name] = gradients_of(options, data, place, alone=all(ready.values()))
         require_same_origin({name: origin_of(each.features) for name, each in found.items() if each})
     features = {name: each.features for name in names if (each := found[name])}
     if len(features) < len(names):
@@ -117,7 +121,7 @@ def compare(options: argparse.Namespace) -> int:
         files.write_json(output / "compare.json", result.as_dict())
         picture = figures.save_figure(figures.comparison_figure(result), output / "compare.png")
         lines.append(f"Files: {output / 'compare.json'}, {picture.name}")
-    _show(options, "\n".join(lines), result.as_dict())
+    _show(options, "\n".join(lines), {**result.as_dict(), **({"output": str(output)} if output else {})})
     return 0
 
 
@@ -132,10 +136,18 @@ def select(options: argparse.Namespace) -> int:
 
     def check(rows: Dataset) -> None:
         quality, groups = (column_of(rows, getattr(options, name), f"--{name}") for name in ("quality", "group"))
-        Demand(len(rows), options.k, quality=quality, groups=groups, quotas=quotas, seed=options.seed)
+        Demand(
+            len(rows),
+            options.k,
+            quality=quality,
+            groups=groups,
+            quotas=quotas,
+            n_clusters=options.clusters,
+            seed=options.seed,
+        )
 
-    if options.push_to:
-        hub.check_can_push(options.push_to)
+    if check_push(options):
+        hub.check_can_push(options.push_to, manifest=hub.ROWS_FILE)
     found = gradients_of(options, options.data, options.output, source=options.source, check=check)
     if found is None:
         return 0
@@ -173,7 +185,10 @@ def report(options: argparse.Namespace) -> int:
     """Write the page `report.html` and its pictures."""
     from .report import examine, write_report
 
-    found = gradients_of(options, options.data, options.output, source=options.source)
+    def check(rows: Dataset) -> None:
+        column_of(rows, options.label, "--label")
+
+    found = gradients_of(options, options.data, options.output, source=options.source, check=check)
     if found is None:
         return 0
     directory = found.needs_directory(options)
@@ -250,7 +265,8 @@ def _plain(result: VendiScore) -> dict[str, Any]:
 
 def _comparison_lines(result: Any) -> list[str]:
     width = max(map(len, result.scores))
-    lines = [f"{'':{width}}  G-Vendi   95 % interval    rows (of which {result.n:,} compared)"]
+    score = "G-Vendi" if result.order == 1 else f"order {result.order:g}"
+    lines = [f"{'':{width}}  {score:7}   95 % interval    rows (of which {result.n:,} compared)"]
     for name, each in result.scores.items():
         low, high = each.interval or (math.nan, math.nan)
         told = f"{low:.1f} to {high:.1f}" if each.interval else "none"
@@ -278,11 +294,16 @@ def _names(data: Sequence[str]) -> list[str]:
     """A short name for each of several datasets, all different."""
     if len(data) < 2:
         raise ValueError(f"nothing to compare {data[0]} with: give two or more datasets.")
-    for short in (lambda path: Path(path).stem, str):
-        names = [short(path) for path in data]
-        if len(set(names)) == len(names):
-            return names
-    raise ValueError(f"{max(data, key=data.count)} is given twice: compare different datasets.")
+    places = [str(Path(name).resolve()) if Path(name).exists() else name for name in data]
+    if len(set(places)) < len(places):
+        raise ValueError(f"{max(data, key=data.count)} is given twice: compare different datasets.")
+    stems = [Path(place).stem for place in places]
+    names = [
+        f"{Path(place).parent.name}-{stem}" if stems.count(stem) > 1 else stem
+        for place, stem in zip(places, stems, strict=True)
+    ]
+    # Of those still equal the second is name-2. A name is also that of a folder.
+    return [name if names.index(name) == i else f"{name}-{i + 1}" for i, name in enumerate(names)]
 
 
 def _dim(features: Dataset) -> int:

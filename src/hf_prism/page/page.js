@@ -4,13 +4,15 @@
   const rows = JSON.parse(document.getElementById("points").textContent);
   const closed = [];
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) {
+    for (const details of document.querySelectorAll("#repeats ~ ol details:not([open])")) {
       closed.push(details);
       details.open = true;
     }
   });
   addEventListener("afterprint", () => closed.splice(0).forEach((details) => { details.open = false; }));
-  if (!svg) return;
+  for (const link of document.querySelectorAll('a[href^="#group-"]')) {
+    link.addEventListener("click", () => { document.querySelector(`${link.getAttribute("href")} details`).open = true; });
+  }
 
   const circles = Array.from(svg.querySelectorAll("circle"));
   const places = circles.map((circle) => [Number(circle.getAttribute("cx")), Number(circle.getAttribute("cy"))]);
@@ -49,7 +51,7 @@
     pinned = false;
     ring.setAttribute("visibility", "hidden");
     told.replaceChildren();
-    add("soft", "Point at a row, tap it, or move with the arrow keys: its text stands here.");
+    add("soft", "The text of the row pointed at stands here.");
   };
   const visible = (number) => !svg.classList.contains("searched") || circles[number].classList.contains("hit");
   const best = (cost) => {
@@ -122,5 +124,5 @@
   svg.setAttribute("tabindex", "0");
   svg.setAttribute("role", "application");
   for (const part of document.querySelectorAll(".scripted")) part.hidden = false;
-  clear();
+  show(Number(svg.dataset.example));
 })();
