@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200], help="k")
     parser.add_argument("--cases", type=int, default=300, help="small pools of the optimum")
     parser.add_argument("--cost-rows", type=int, nargs="+", default=[12_500, 25_000, 50_000, 100_000])
+    parser.add_argument("--cost-k", type=int, help="rows chosen there (default: a tenth)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--features", type=Path, default=Path("out/benchmarks/selection"), help="gradients are kept here"
@@ -277,10 +278,10 @@ def greedy_entropy(rows: np.ndarray, k: int) -> np.ndarray:
 def cost(options: argparse.Namespace) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for n in options.cost_rows:
-        rows = mixture(n, 1024, n // 10)
-        greedy = seconds(lambda rows=rows, n=n: choose_greedily(rows, n // 10))
-        whole = seconds(lambda rows=rows, n=n: select(rows, n // 10, ids=range(n)))
-        lines.append({"rows": n, "k": n // 10, "greedy": greedy, "select": whole})
+        rows, k = mixture(n, 1024, n // 10), options.cost_k or n // 10
+        greedy = seconds(lambda rows=rows, k=k: choose_greedily(rows, k))
+        whole = seconds(lambda rows=rows, k=k: select(rows, k, ids=range(len(rows))))
+        lines.append({"rows": n, "k": k, "greedy": greedy, "select": whole})
         print(f"{n:,} rows: greedy {greedy:.1f} s, select {whole:.1f} s", flush=True)
     told = []
     for before, line in zip([None, *lines], lines, strict=False):

@@ -99,7 +99,10 @@ class _Greedy:
         if len(rows) <= BLOCK_ROWS:
             return rows
         gains = self.gains[rows]
-        return np.sort(rows[np.argsort(-np.round(gains / gains.max(), 9), kind="stable")[:BLOCK_ROWS]])
+        gains = np.round(gains / gains.max(), 9)
+        least = np.partition(gains, -BLOCK_ROWS)[-BLOCK_ROWS]
+        above = rows[gains > least]
+        return np.sort(np.concatenate([above, rows[gains == least][: BLOCK_ROWS - len(above)]]))
 
     def _choose_from(self, block: np.ndarray, k: int, decided: bool) -> None:
         vectors = unit(self.rows[block])  # of float32 rows the length is 1 to seven digits only
