@@ -768,3 +768,35 @@ def test_what_was_loaded_once_loads_again_when_the_hub_is_away(tmp_path_factory)
         assert client.run("""return hub.load_features("user/away")[:] == features(5)[:]""")
     with pytest.raises(ValueError, match="'user/other' is no run directory here, .* could not be reached"):
         module.load_features("user/other")  # this process is offline
+
+
+def test_the_command_pushes_gradients_and_chosen_rows_and_starts_from_what_others_pushed(hub, client, tmp_path):
+    """`featurize --push-to`, `select --push-to`, and gradients on the Hub as DATA, over HTTP."""
+    told = client.run(f"""
+        import contextlib, io
+        from hf_prism.cli import main
+        rows = [{{"id": f"r{{i}}", "prompt": f"{{i}} + 1?", "completion": f"{{i + 1}}"}} for i in range(12)]
+        data, out = Path({str(tmp_path / "rows.jsonl")!r}), Path({str(tmp_path)!r})
+        data.write_text("".join(json.dumps(row) + "\\n" for row in rows))
+        results = []
+        for line in (
+            f"featurize {{data}} --model embedded --dim 64 --output {{out / 'run'}} --push-to user/cli-gradients",
+            f"select user/cli-gradients --source {{data}} -k 4 --output {{out / 'chosen'}} --push-to user/cli-rows --private",
+            f"score user/cli-gradients",
+            f"score {{out / 'run'}}",
+        ):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                assert main([*line.split(), "--json"]) == 0
+            results.append(json.loads(printed.getvalue().splitlines()[-1]))
+        loaded = load_dataset("user/cli-rows", split="train").to_list()
+        ids = json.loads((out / "chosen" / "selection.json").read_text())["ids"]
+        return {{
+            "pushed": [result.get("pushed_to") for result in results[:2]],
+            "rows": loaded == [row for row in rows if row["id"] in ids] and len(loaded) == 4,
+            "score": results[2] == results[3],
+        }}
+    """)
+    assert told == {"pushed": ["user/cli-gradients", "user/cli-rows"], "rows": True, "score": True}
+    card = hub.files("user/cli-rows")["README.md"].decode()
+    assert "`greedy`" in card and str(tmp_path) not in card
+    assert hub.repositories["dataset", "user/cli-rows"].private
