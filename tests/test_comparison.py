@@ -9,8 +9,9 @@ import datasets
 import numpy as np
 import pytest
 
-from hf_prism.comparison import PairedScores, Ratio, compare
+from hf_prism.comparison import compare
 from hf_prism.origin import Origin
+from hf_prism.paired import PairedScores, Ratio
 from hf_prism.vendi import g_vendi
 
 

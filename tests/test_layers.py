@@ -26,6 +26,7 @@ LEVELS = [
         "jackknife",
         "debiasing",
         "vendi",
+        "paired",
         "comparison",
         "nearest",
         "near_duplicates",

@@ -25,7 +25,7 @@ import numpy as np
 from common import table, write
 from vendi_intervals import made_up
 
-from hf_prism.comparison import PairedScores
+from hf_prism.paired import PairedScores
 from hf_prism.run_directory import load_features
 from hf_prism.vectors import unit_rows
 from hf_prism.vendi import Covariance, vendi
