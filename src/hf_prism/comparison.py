@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from .origin import Origin, origin_of, require_same_origin
 from .paired import DUST, Mixture, PairedScores, Ratio
@@ -137,8 +138,10 @@ def compare(
     samples, notes = _read(datasets, dict(ids or {}), seed)
     n = min(len(sample.hashes) for sample in samples.values())
     scores = {name: sample.score(n, order, feature_id) for name, sample in samples.items()}
+    both = list(combinations(samples, 2))
     pairs = tuple(
-        _pair(one, other, samples[one], samples[other], n, order, seed) for one, other in combinations(samples, 2)
+        _pair(one, other, samples[one], samples[other], n, order, seed)
+        for one, other in tqdm(both, desc="Comparing", unit=" pairs", delay=2, leave=False)
     )
     sizes = {name: len(sample.hashes) for name, sample in samples.items()}
     curves = {name: sample.rarefaction(n, order, seed) for name, sample in samples.items()}
