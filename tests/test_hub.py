@@ -367,7 +367,9 @@ def test_a_push_does_not_take_over_a_dataset_that_holds_something_else(hub, clie
         message = client.error(f"hub.push_features(features(5), 'user/{name}')")
         assert f"holds something else ({file}" in message and hub.head(f"user/{name}") == before
     assert "holds something else" in client.error("hub.check_can_push('user/source-rows')")
-    client.run("hub.check_can_push('user/chosen-rows')")
+    # Rows go where rows were pushed before, and gradients do not: found out before either is computed.
+    client.run("hub.check_can_push('user/chosen-rows', manifest=hub.ROWS_FILE)")
+    assert "no features.json" in client.error("hub.check_can_push('user/chosen-rows')")
     hub.create("user/only-text")
     hub.edit("user/only-text", **{"README.md": b"To come.", "LICENSE": b"mine"})
     client.run("""hub.push_features(features(5), "user/only-text")""")
