@@ -26,7 +26,7 @@ def isolated_families(vectors: np.ndarray, labels: np.ndarray) -> list[np.ndarra
     Args:
         vectors: (n, d) rows of unit length.
         labels: (n,) cluster of each row, from 0; families are clusters or several, without strays. Memory O(k^2) for k
-            clusters, and k passes over that: 8 seconds for 2,000 clusters.
+            clusters, and k passes over that.
 
     Returns:
         The positions of each family, ascending, none within another; the largest first.

@@ -107,20 +107,19 @@ def clusters_figure(sizes: np.ndarray, sparse: np.ndarray) -> Figure:
     return figure
 
 
-def nearest_figure(cosines: np.ndarray, threshold: float, marks: Mapping[str, np.ndarray] | None = None) -> Figure:
+def nearest_figure(cosines: np.ndarray, threshold: float, marks: Mapping[str, np.ndarray]) -> Figure:
     """Draw how near the nearest other row is, the marked rows upon the others.
 
     Args:
         cosines: (n,) the cosine of each row with the row nearest to it.
         threshold: from which on it is a near-duplicate.
-        marks: Masks (n,) bool, at most three, no row in two, by what the legend says; by default of those at the threshold.
+        marks: Masks (n,) bool, at most three, no row in two, by what the legend says; may be empty.
     """
-    marks = {"at the threshold": cosines >= threshold} if marks is None else marks
     figure = _figure(SMALL)
     ax = figure.subplots()
     low = min(0.0, float(cosines.min()))
     edges = np.linspace(low, 1, 41)
-    rest = ~np.any(list(marks.values()), axis=0)
+    rest = ~np.any([np.zeros(len(cosines), dtype=bool), *marks.values()], axis=0)
     top = np.histogram(cosines[rest], edges)[0]
     ax.stairs(top, edges, fill=True, color=COLORS[0], lw=0, label=f"other rows: {rest.sum():,}")
     for (name, mask), color, hatch in zip(
