@@ -50,6 +50,7 @@ bench: $(VENV)/bench-installed
 soak: install
 	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"
 	$(RUN) tests/soak.py
+	$(RUN) tests/soak_synthesis.py
 
 install: $(VENV)/installed
 

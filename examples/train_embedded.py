@@ -130,12 +130,12 @@ def tokenizer_texts(seed: int) -> Iterator[str]:
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 256) -> Qwen2ForCausalLM:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=640,
+        hidden_size=width,
+        intermediate_size=5 * width // 2,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -184,7 +184,7 @@ def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
         if left <= 0:
             return
         optimizer.param_groups[0]["lr"] = PEAK_RATE * min(left, (step + 1) / 200)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
             logits = model.lm_head(hidden[mask[:, 1:]])
         loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][mask[:, 1:]])
@@ -262,13 +262,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50, help="end sooner on a slow or shared machine")
     parser.add_argument("--rows", type=int, default=200, help="held-out problems per family")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=int, default=256, help="hidden size; another one makes a second, other proxy")
+    parser.add_argument(
+        "--float32", action="store_true", help="without autocast: faster on processors without bfloat16"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.evaluate:
         evaluate(args.output, args.rows)
     else:
         tokenizer = train_tokenizer(args.seed)
-        train(build_model(tokenizer, args.seed), tokenizer, args)
+        train(build_model(tokenizer, args.seed, args.width), tokenizer, args)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """A Hub on loopback that can be written to: enough of its HTTP protocol for the real clients to create repositories, commit
-(small files and LFS), list and download. It keeps a log of the requests, and fails where a test tells it to.
+(small files and LFS), tag, list and download. It keeps a log of the requests, and fails where a test tells it to.
 
     with serve(tmp_path / "hub") as hub:
         subprocess.run([...], env=hub.environment(tmp_path / "home"))
         assert hub.files("user/name")["README.md"].startswith(b"---")
 
 Which endpoints the clients call, and the least they accept as an answer, was found by reading and running
-huggingface_hub 2.4 and datasets 5.2. The real Hub has more: Xet storage, pull requests, Spaces, tags, lists in pages.
+huggingface_hub 2.4 and datasets 5.2. The real Hub has more: Xet storage, pull requests, Spaces, lists in pages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 KINDS = {"": "model", "datasets/": "dataset"}
 """What stands before a repository's name in the address of a file, and what it says."""
 
-LFS_ENDINGS = (".parquet", ".arrow", ".safetensors", ".bin", ".npy", ".gz", ".zip")
+LFS_ENDINGS = (".parquet", ".arrow", ".safetensors", ".bin", ".npy", ".gz", ".zip", ".png")
 DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -78,7 +78,7 @@ class Commit:
 class Repository:
     private: bool = False
     commits: dict[str, Commit] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)  # the newest commit of each branch
+    refs: dict[str, str] = field(default_factory=dict)  # the newest commit of each branch, the commit of each tag
 
     def resolve(self, revision: str) -> str:
         oid = self.refs.get(revision, revision)
@@ -249,6 +249,7 @@ def _git_oid(content: bytes) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms between its headers and its body
     hub: LocalHub
 
     def log_message(self, *args: object) -> None:
@@ -453,6 +454,14 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{_prefix(kind)}{name}/commit/{oid}"
         return Answer(200, {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
+    def tag(self, body: bytes, kind: str, name: str, revision: str) -> Answer:
+        repository = self._repository(kind, name, write=True)
+        tag = json.loads(body)["tag"]
+        if tag in repository.refs:
+            raise Refused(409, "", f"Tag reference exists already: {tag}")
+        repository.refs[tag] = repository.resolve(revision)
+        return Answer(200, {})
+
     def _apply(self, files: dict[str, Blob], key: str, value: Mapping[str, Any]) -> None:
         path = value["path"]
         if key == "file":
@@ -502,6 +511,7 @@ _ROUTES: list[tuple[str, Callable[..., Answer]]] = [
     (f"{_API}/tree/([^/]+)(/.*)?", _Handler.tree),
     (f"{_API}/preupload/([^/]+)", _Handler.preupload),
     (f"{_API}/commit/([^/]+)", _Handler.commit),
+    (f"{_API}/tag/([^/]+)", _Handler.tag),
     (rf"{_FILES}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("/_lfs/([0-9a-f]{64})", _Handler.lfs_upload),
     ("/_lfs_verify", _Handler.lfs_verify),

@@ -12,106 +12,19 @@ import hashlib
 import io
 import json
 import re
-import subprocess
-import sys
-import textwrap
 import threading
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers import CHATML, save_tiny_model, tiny_tokenizer
-from localhub import LocalHub, User, serve
+from hub_client import Client
+from localhub import User, serve
 
 from hf_prism import hub as module
 from hf_prism.cards import BEGIN, END, merged_card
 from hf_prism.origin import Origin
-
-
-WORKER = """
-import json, sys, traceback
-for line in sys.stdin:
-    try:
-        names = {}
-        exec(json.loads(line), names)
-        told = {"value": names["run"]()}
-    except Exception as error:
-        told = {"type": type(error).__name__, "error": str(error), "trace": traceback.format_exc()}
-    print("\\x1e" + json.dumps(told), flush=True)
-"""
-
-PRELUDE = """
-import json
-from pathlib import Path
-import datasets
-import numpy as np
-from datasets import Dataset, Features, List, Value, load_dataset
-from hf_prism import access, hub
-from hf_prism.origin import Origin, origin_of
-
-access.FIRST_WAIT, hub.ROW_GROUP, hub.SHARD_BYTES = 0.001, 100, 1  # 100 rows a file
-ORIGIN = Origin("0123456789abcdef", {"dim": 16, "seed": 0, "proxy.model": "some/proxy", "proxy.revision": None})
-
-def features(n=250, seed=0, d=16, origin=ORIGIN):
-    rows = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
-    columns = {"id": [f"row-{i}" for i in range(n)], "gradient": rows, "loss": [i / 7 for i in range(n)]}
-    kinds = Features(id=Value("string"), gradient=List(Value("float32"), length=d), loss=Value("float32"))
-    return origin.stamp(Dataset.from_dict(columns, features=kinds))
-"""
-
-
-class Failed(Exception):
-    """What the other process raised: its type and text."""
-
-
-class Client:
-    """A process whose Hub is ours."""
-
-    def __init__(self, hub: LocalHub, home: Path):
-        with (home.parent / f"{home.name}.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", WORKER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=hub.environment(home),
-            )
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        with self.process:  # waits, and closes the pipes
-            pass
-
-    def start(self, code: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(
-            json.dumps(f"{PRELUDE}\ndef run():\n{textwrap.indent(textwrap.dedent(code), '    ')}")
-        )
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def finish(self) -> Any:
-        assert self.process.stdout
-        told = json.loads(next(line for line in self.process.stdout if line.startswith("\x1e"))[1:])
-        if "error" in told:
-            raise Failed(f"{told['type']}: {told['error']}\n{told['trace']}")
-        return told["value"]
-
-    def run(self, code: str) -> Any:
-        self.start(code)
-        return self.finish()
-
-    def error(self, code: str) -> str:
-        """The text of the error, after its type."""
-        with pytest.raises(Failed) as failed:
-            self.run(code)
-        return str(failed.value).split("\nTraceback")[0]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .proxy import ProxyModel as ProxyModel
     from .runner import featurize as featurize
     from .selection import select as select
+    from .synthesis import PrismaticSynthesizer as PrismaticSynthesizer
+    from .tasks.math import MathTask as MathTask
+    from .tasks.nli import NLITask as NLITask
     from .vendi import Covariance as Covariance
     from .vendi import g_vendi as g_vendi
 
@@ -26,6 +29,9 @@ __version__ = "0.1.0"
 _HOMES = {  # public name -> the module it lives in, imported on first use
     "Covariance": "vendi",
     "GradientFeaturizer": "featurizer",
+    "MathTask": "tasks.math",
+    "NLITask": "tasks.nli",
+    "PrismaticSynthesizer": "synthesis",
     "ProxyModel": "proxy",
     "SphericalKMeans": "clustering",
     "compare": "comparison",

@@ -7,7 +7,7 @@ and quoting of the user's keys stay, and then parsed to see that it came out as 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -16,7 +16,16 @@ import yaml
 BEGIN, END = "<!-- hf_prism:begin -->", "<!-- hf_prism:end -->"
 
 
-def merged_card(old: bytes, repo_id: str, *, block: str, tags: Sequence[str], num_rows: int) -> str:
+def merged_card(
+    old: bytes,
+    repo_id: str,
+    *,
+    block: str,
+    tags: Sequence[str],
+    num_rows: int,
+    data_files: str = "data/train-*",
+    license: str | None = None,
+) -> str:
     """A dataset card with our YAML keys and our block in it; every other byte as it was.
 
     Args:
@@ -25,6 +34,8 @@ def merged_card(old: bytes, repo_id: str, *, block: str, tags: Sequence[str], nu
         block: Markdown between the markers.
         tags: To be among the tags.
         num_rows: For the size category.
+        data_files: The pattern of the files that are the split train.
+        license: Set where the card names none yet.
 
     Raises:
         ValueError: A card that cannot be merged: not UTF-8, broken YAML, a marker too few or too many.
@@ -44,7 +55,7 @@ def merged_card(old: bytes, repo_id: str, *, block: str, tags: Sequence[str], nu
     match = re.match(r"(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", text, re.DOTALL | re.MULTILINE)
     head, front, tail = match.groups() if match else (f"---{newline}", "", f"---{newline}")
     body = text[match.end() :] if match else text
-    front = _merged_yaml(front, tags, num_rows, newline, where)
+    front = _merged_yaml(front, lambda old: _our_keys(old, tags, num_rows, data_files, license), newline, where)
     return head + front + tail + _with_block(body, block, newline, where)
 
 
@@ -64,17 +75,20 @@ def _with_block(body: str, block: str, newline: str, where: str) -> str:
     return body[: begins[0][0]] + block + body[ends[0][1] :]
 
 
-def _our_keys(old: Mapping[str, Any], ours: Sequence[str], num_rows: int) -> dict[str, Any]:
+def _our_keys(
+    old: Mapping[str, Any], ours: Sequence[str], num_rows: int, data_files: str, license: str | None
+) -> dict[str, Any]:
     """The values of the keys that a push sets; None for one that goes."""
     tags = _listed(old.get("tags"))
     configs = _listed(old.get("configs"))
     mine: dict[str, Any] = next(filter(_is_default, configs), {})
     others = [f for f in _listed(mine.get("data_files")) if isinstance(f, dict) and f.get("split") != "train"]
-    files = [{"split": "train", "path": "data/train-*"}, *others]
+    files = [{"split": "train", "path": data_files}, *others]
     default = {"config_name": "default", **mine, "data_files": files}
     # Sizes and types that are no longer true would keep the dataset from loading.
     described = [info for info in _listed(old.get("dataset_info")) if not _is_default(info)]
     return {
+        "license": old.get("license") or license,
         "tags": tags + [tag for tag in ours if tag not in tags],
         "size_categories": [_size_category(num_rows)],
         "configs": [default if c is mine else c for c in configs] if mine else [default, *configs],
@@ -96,7 +110,9 @@ def _size_category(num_rows: int) -> str:
     return f"{powers[reached - 1]}<n<{powers[reached]}" if reached > 0 else "n<1K"
 
 
-def _merged_yaml(text: str, tags: Sequence[str], num_rows: int, newline: str, where: str) -> str:
+def _merged_yaml(
+    text: str, our_keys: Callable[[Mapping[str, Any]], Mapping[str, Any]], newline: str, where: str
+) -> str:
     """The front matter with some keys set; the lines of all others stay as they are, comments included."""
     try:
         old = yaml.safe_load(text) or {}
@@ -104,7 +120,7 @@ def _merged_yaml(text: str, tags: Sequence[str], num_rows: int, newline: str, wh
         raise ValueError(f"the YAML at the top of {where} is broken: {error}. Repair it on the Hub.") from error
     if not isinstance(old, dict):
         raise ValueError(f"the YAML at the top of {where} is no mapping of keys: {old!r}. Repair it on the Hub.")
-    changed = {key: value for key, value in _our_keys(old, tags, num_rows).items() if old.get(key) != value}
+    changed = {key: value for key, value in our_keys(old).items() if old.get(key) != value}
     expected = {key: value for key, value in {**old, **changed}.items() if value is not None or key not in changed}
     try:
         for key, value in changed.items():
@@ -137,7 +153,13 @@ def _with_key(text: str, key: str, value: Any, newline: str) -> str:
 
 def markdown_table(left: str, right: str, cells: Mapping[str, str]) -> str:
     """A table of two columns with these headings."""
-    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in cells.items())])
+    return table((left, right), cells.items())
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    first, *others = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
+    return "\n".join([first, "|" + "---|" * len(headings), *others])
 
 
 def code(value: Any) -> str:

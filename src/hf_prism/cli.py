@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hf-prism {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_score, _featurize, _compare, _select, _report, _doctor, _demo):
+    for add in (_score, _featurize, _compare, _select, _report, _synthesize, _doctor, _demo):
         add(verbs)
     return parser
 
@@ -126,6 +126,28 @@ def _report(verbs: Any) -> None:
     shared.add_featurizer(verb)
     shared.add_seed(verb, "the sketch, of --max-samples and of the rows shown")
     shared.add_output(verb, "where report.html and its pictures go; default: the run directory")
+    shared.add_json(verb)
+
+
+def _synthesize(verbs: Any) -> None:
+    verb = _verb(
+        verbs,
+        "synthesize",
+        "grow a dataset where it is sparse in gradient space",
+        'PrismaticSynthesizer(MathTask(), generator, solver, featurizer).run(seeds, "DIR", target_size=N)',
+    )
+    verb.add_argument("recipe", metavar="RECIPE", help="YAML file, such as those in examples/recipes")
+    verb.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="another value for a key of the recipe, such as generator.model=MODEL; may be repeated",
+    )
+    verb.add_argument("--dry-run", action="store_true", help="say what it would cost, send and compute nothing")
+    verb.add_argument("--seed", type=int, help="seed of every draw and request; default: the recipe's")
+    shared.add_output(verb, "run directory, in place of the recipe's; resumed if it holds the same run")
+    shared.add_push(verb, "every round")
     shared.add_json(verb)
 
 

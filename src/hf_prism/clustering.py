@@ -49,6 +49,39 @@ class FewDirections(ValueError):
         self.count = count
 
 
+def sparse_clusters(sizes: Any, ratio: float, seed: int = 0) -> np.ndarray:
+    """Which clusters are the sparse ones: the ceil(ratio * k) smallest, exactly (PAPER, step 5).
+
+    A comparison of sizes with a quantile would take all of them, or none, where many are equally large. Of those, the ones
+    with the smallest numbers of a seeded stream count as smaller.
+
+    Args:
+        sizes: (k,) rows of each cluster.
+        ratio: Above 0, and at most 1.
+        seed: Of the stream.
+
+    Returns:
+        (k,) bool.
+
+    Raises:
+        ValueError: no clusters, or another ratio.
+
+    Example:
+        >>> sparse_clusters([5, 1, 9, 2], 0.5).tolist()
+        [False, True, False, True]
+    """
+    sizes = np.asarray(sizes)
+    if not 0 < ratio <= 1:
+        raise ValueError(f"the ratio of sparse clusters must be above 0 and at most 1, got {ratio!r}.")
+    if not len(sizes):
+        raise ValueError("there are no clusters, so none is sparse.")
+    sparse = np.zeros(len(sizes), dtype=bool)
+    # Rounded first: 0.07 * 100 is a little more than 7.
+    count = int(np.ceil(round(ratio * len(sizes), 9)))
+    sparse[np.lexsort((np.random.Philox(key=seed).random_raw(len(sizes)), sizes))[:count]] = True
+    return sparse
+
+
 class SphericalKMeans:
     """k-means of directions: rows and centres are of unit length, and the nearest centre is that of the greatest cosine.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .baselines import MEASURES, Measure
-from .clustering import SphericalKMeans
+from .clustering import SphericalKMeans, sparse_clusters
 from .families import isolated_families
 from .near_duplicates import THRESHOLD, near_duplicates, nearest_cosines
 from .origin import origin_of
@@ -205,7 +205,7 @@ def examine(
         clusters=kmeans.labels_,
         closeness=closeness,
         sizes=kmeans.cluster_sizes_,
-        sparse=_sparse(kmeans.cluster_sizes_, seed),
+        sparse=sparse_clusters(kmeans.cluster_sizes_, SPARSE, seed),
         points=points[:DRAWN],
         variance_shares=shares,
         measures=_measures(
@@ -293,14 +293,6 @@ def _cosines(vectors: np.ndarray, group: np.ndarray, count: int) -> tuple[float,
     others = np.delete(np.arange(count), group[group < count])
     nearest = (vectors[:count] @ (total / size).astype(np.float32))[others].max() if len(others) else np.nan
     return float((total @ total - size) / (size * (size - 1))), float(nearest)
-
-
-def _sparse(sizes: np.ndarray, seed: int) -> np.ndarray:
-    """Which clusters are among the smallest, as many as `SPARSE` says; of equally large ones random numbers decide."""
-    ties = np.random.Philox(key=seed).random_raw(len(sizes))
-    sparse = np.zeros(len(sizes), dtype=bool)
-    sparse[np.lexsort((ties, sizes))[: int(np.ceil(SPARSE * len(sizes)))]] = True
-    return sparse
 
 
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -11,27 +11,16 @@ YAML keys, other files. Old shards go in the same commit. Who pushes at the same
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    get_session,
-    hf_hub_download,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HFValidationError,
@@ -40,37 +29,18 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
-from . import run_directory
+from . import pushing, run_directory
 from .access import LOGIN, HTTPError, files_to_change, patiently
 from .cards import code, markdown_table, merged_card
 from .origin import Origin, origin_of
+from .pushing import CARD, FEATURES_FILE, ROWS_FILE, SHARD, Held, Shard, check_not_taken, write_shards
 from .vendi import Covariance, VendiScore
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
-
-SHARD_BYTES = 400_000_000
-"""Most bytes of rows in one Parquet file, as Arrow holds them."""
-
-ROW_GROUP = 1000
-"""Rows read, written and streamed at a time: 4 MB of gradients at dim = 1024."""
-
-FEATURES_FILE, ROWS_FILE = "features.json", "hf_prism.json"
-SHARD = r"data/train-\d{5}-of-\d{5}\.parquet"
-TEXTS = r"\.git\w+|LICENSE.*|.*\.md"  # files that a dataset may have before the first push
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A Parquet file of a push."""
-
-    file: str
-    "its name in the repository"
-    rows: int
-    sha256: str
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -128,7 +98,7 @@ def push_features(
     kinds = Features({**rows.features, "gradient": List(Value("float32"), length=score.dim)})
     with TemporaryDirectory() as folder:
         # Gradients do not compress.
-        shards = _write_shards(rows, kinds, origin, Path(folder), compression="none", use_dictionary=False)
+        shards = write_shards(rows, kinds, Path(folder), origin=origin, compression="none", use_dictionary=False)
         content = {
             "feature_id": origin.feature_id,
             "identity": dict(origin.identity),
@@ -174,7 +144,7 @@ def push_rows(
     if len(rows) == 0:
         raise ValueError(f"no rows to push to {repo_id}: the dataset is empty.")
     with TemporaryDirectory() as folder:
-        shards = _write_shards(rows, rows.features, Origin(), Path(folder))
+        shards = write_shards(rows, rows.features, Path(folder))
         return _push(_Push(repo_id, shards, ROWS_FILE, metadata, body, ("hf_prism",)), private, token)
 
 
@@ -248,16 +218,7 @@ def check_can_push(repo_id: str, token: str | None = None, *, manifest: str = FE
         ValueError: Not an id, no token or one that may not write, somebody else's namespace or dataset, a dataset that
             holds something else; the message says which, and what to do.
     """
-    _check_not_taken(repo_id, files_to_change(repo_id, token), manifest)
-
-
-def _check_not_taken(repo_id: str, held: Collection[str], manifest: str) -> None:
-    others = sorted(name for name in held if not re.fullmatch(TEXTS, name))
-    if others and manifest not in held:
-        raise ValueError(
-            f"{repo_id} holds something else ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), and no "
-            f"{manifest} of an earlier push. What loads by that name would change. Choose another name."
-        )
+    check_not_taken(repo_id, files_to_change(repo_id, token), manifest)
 
 
 def _check_source(source: str | None) -> None:
@@ -309,116 +270,22 @@ def _score(features: Dataset, origin: Origin) -> VendiScore:
     return covariance.score()
 
 
-# Parquet.
-
-
-def _write_shards(
-    rows: Dataset, features: Features, origin: Origin, folder: Path, **options: Any
-) -> dict[Path, Shard]:
-    """Write rows as Parquet files with these Features, check them, and name them for the Hub."""
-    schema = features.arrow_schema
-    schema = schema.with_metadata({**(schema.metadata or {}), **origin.metadata()})
-    paths: list[Path] = []
-    for tables in _by_size(_tables(rows, schema)):
-        paths.append(folder / f"{len(paths)}.parquet")
-        with pq.ParquetWriter(paths[-1], schema, write_page_index=True, **options) as writer:
-            for table in tables:
-                writer.write_table(table)
-    _check_shards(paths, schema, rows)
-    shards = {}
-    for i, path in enumerate(paths):
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        name = f"data/train-{i:05d}-of-{len(paths):05d}.parquet"
-        shards[path] = Shard(name, pq.read_metadata(path).num_rows, sha256)
-    return shards
-
-
-def _tables(rows: Dataset, schema: pa.Schema) -> Iterator[pa.Table]:
-    """All rows, some at a time. A file that a row refers to becomes part of it: its path would mean nothing elsewhere."""
-    from datasets.table import embed_table_storage, table_cast
-
-    for table in rows.with_format("arrow").iter(ROW_GROUP):
-        yield embed_table_storage(table_cast(table, schema)).replace_schema_metadata(schema.metadata)  # type: ignore[arg-type]
-
-
-def _by_size(tables: Iterator[pa.Table]) -> Iterator[Iterator[pa.Table]]:
-    """Groups of consecutive tables, each of SHARD_BYTES at most unless one table alone has more."""
-    number = size = 0
-
-    def shard_of(table: pa.Table) -> int:
-        nonlocal number, size
-        size += table.nbytes
-        if size > max(SHARD_BYTES, table.nbytes):
-            number, size = number + 1, table.nbytes
-        return number
-
-    for _, group in itertools.groupby(tables, key=shard_of):
-        yield group
-
-
-def _check_shards(paths: Sequence[Path], schema: pa.Schema, rows: Dataset) -> None:
-    """Read back what was written: the number of rows, the Features and the feature_id, and the ids."""
-    files = [pq.ParquetFile(path) for path in paths]
-    written = sum(file.metadata.num_rows for file in files)
-    if written != len(rows) or any(file.schema_arrow.metadata != schema.metadata for file in files):
-        raise OSError(f"{written} of {len(rows)} rows were written, or with other Features. Nothing was pushed.")
-    if "id" in schema.names and pa.types.is_string(schema.field("id").type):
-        read = itertools.chain.from_iterable(
-            batch.column("id").to_pylist() for file in files for batch in file.iter_batches(columns=["id"])
-        )
-        ids = (name for batch in rows.select_columns(["id"]).with_format(None).iter(ROW_GROUP) for name in batch["id"])  # type: ignore[call-overload]
-        if any(one != other for one, other in zip(read, ids, strict=True)):
-            raise OSError("the ids that were written are not those of the rows. Nothing was pushed.")
-
-
 # The commit.
 
 
 def _push(push: _Push, private: bool, token: str | None) -> str:
-    api = HfApi(token=token)
-    # Without a wish, the Hub decides: an organisation's datasets may be private by default.
-    patiently(lambda: api.create_repo(push.repo_id, repo_type="dataset", private=private or None, exist_ok=True))
-    # An old shard that is to be deleted may be gone by then.
-    return patiently(lambda: _commit(api, push, private, token), EntryNotFoundError)
+    return pushing.push(push.repo_id, lambda held: _attempt(push, held), private=private, token=token)
 
 
-def _commit(api: HfApi, push: _Push, private: bool, token: str | None) -> str:
-    """One try, from what the repository holds now. The Hub refuses it if that has changed meanwhile."""
-    info = api.dataset_info(push.repo_id)
-    assert info.sha is not None  # only a list of repositories leaves it out
-    held = {sibling.rfilename for sibling in info.siblings or []}
-    if private and not info.private:
-        raise ValueError(
-            f"{push.repo_id} is public, but private was asked for. Make it private in its settings on the Hub, or leave "
-            "private out."
-        )
-    _check_not_taken(push.repo_id, held, push.manifest)
-    shards = {name for name in held if re.fullmatch(SHARD, name)}
-    old = _read(push.repo_id, "README.md", info.sha, token) if "README.md" in held else b""
-    adds: dict[str, Path | bytes] = {shard.file: path for path, shard in push.shards.items()}
-    adds[push.manifest] = json.dumps(push.content, indent=2).encode() + b"\n"
-    adds["README.md"] = merged_card(
-        old, push.repo_id, block=push.block, tags=push.tags, num_rows=push.num_rows
-    ).encode()
-    # New operations for every try: they remember what the Hub held when they were first sent.
-    operations = [
-        *(CommitOperationAdd(name, content) for name, content in adds.items()),
-        *(CommitOperationDelete(name) for name in sorted(shards - set(adds))),
-    ]
-    title = f"{push.num_rows:,} rows by hf_prism"
-    done = api.create_commit(
-        push.repo_id, operations, commit_message=title, repo_type="dataset", parent_commit=info.sha
-    )
-    return done.oid
-
-
-def _read(repo_id: str, name: str, commit: str, token: str | None) -> bytes:
-    """A small file of a commit, as it is; the downloads of the library would turn a busy Hub into a missing file."""
-    url = hf_hub_url(repo_id, name, repo_type="dataset", revision=commit)
-    response = get_session().get(url, headers=build_hf_headers(token=token))
-    hf_raise_for_status(response)
-    return response.content
+def _attempt(push: _Push, held: Held) -> str:
+    """One try: our shards in place of the old ones, our JSON file, our part of the card."""
+    check_not_taken(push.repo_id, held.files, push.manifest)
+    card = merged_card(held.read(CARD), push.repo_id, block=push.block, tags=push.tags, num_rows=push.num_rows)
+    changes: dict[str, Path | bytes | None] = {shard.file: path for path, shard in push.shards.items()}
+    changes[push.manifest] = json.dumps(push.content, indent=2).encode() + b"\n"
+    changes[CARD] = card.encode()
+    changes |= dict.fromkeys(sorted(name for name in held.files - set(changes) if re.fullmatch(SHARD, name)))
+    return held.change(changes, f"{push.num_rows:,} rows by hf_prism")
 
 
 # What a card says.

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ from .options import check_push, quotas_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from .pricing import Price
+    from .recipe import Recipe
+    from .synthesis import PrismaticSynthesizer, Synthesis
     from .vendi import VendiScore
 
 
@@ -181,6 +184,107 @@ def select(options: argparse.Namespace) -> int:
     return 0
 
 
+def synthesize(options: argparse.Namespace) -> int:
+    """Grow the seeds of a recipe round by round, and push every round if asked."""
+    from .recipe import Recipe, parse_changes
+
+    changes = parse_changes(options.set)
+    named = {"output": options.output, "seed": options.seed, "push_to": options.push_to}
+    changes |= {name: value for name, value in named.items() if value is not None}
+    if options.private:
+        changes["private"] = True
+    recipe = Recipe.load(options.recipe, changes)
+    quiet_libraries()
+    if options.dry_run:
+        cost = _price(recipe)
+        _show(options, "\n".join(cost.lines()), cost.as_dict())
+        return 0
+    done = _synthesized(recipe)
+    result = {**done.as_dict(), "output": str(done.directory)}
+    if recipe.content.get("push_to"):
+        result["pushed_to"] = recipe.content["push_to"]
+    _show(options, "\n".join(_synthesis_lines(done, recipe)), result)
+    return 0
+
+
+def _price(recipe: Recipe) -> Price:
+    import inspect
+
+    from .pricing import price
+    from .synthesis import PrismaticSynthesizer, read_seeds
+
+    made, arguments = recipe.task_arguments()
+    task = made(**arguments)
+    defaults = inspect.signature(PrismaticSynthesizer).parameters
+    numbers = {
+        name: recipe.content.get(name, defaults[name].default)
+        for name in ("shots", "problems", "requests", "solutions")
+    }
+    limits = {name: recipe.sampling(name).max_tokens for name in ("generator", "solver") if recipe.content.get(name)}
+    return price(
+        task,
+        read_seeds(recipe.seeds(), task, shots=numbers["shots"]),
+        target_size=recipe.content["target_size"],
+        generator_tokens=limits["generator"],
+        solver_tokens=limits.get("solver"),
+        dim=recipe.section("proxy").get("dim", 1024),
+        **numbers,
+    )
+
+
+def _synthesized(recipe: Recipe) -> Synthesis:
+    """Check everything that can be checked before the first request, then run."""
+    from .synthesis_directory import SynthesisDirectory
+
+    content = recipe.content
+    synthesizer, seeds = recipe.synthesizer(), recipe.seeds()
+    push = _pusher(recipe, synthesizer, seeds) if content.get("push_to") else lambda synthesis: None
+    last = [summary["pool_size"] for _, summary in SynthesisDirectory(content["output"]).whole_rounds()][-1:]
+    if not last or last[0] < content["target_size"]:  # else no model is needed any more
+        synthesizer.check()
+    return synthesizer.run(
+        seeds, content["output"], target_size=content["target_size"], on_round=push, **recipe.limits()
+    )
+
+
+def _pusher(recipe: Recipe, synthesizer: PrismaticSynthesizer, seeds: Dataset) -> Callable[[Synthesis], None]:
+    """A function that pushes the rounds done so far; that it may is found out now."""
+    from .rounds import check_can_push_run, push_rounds
+    from .synthesis import read_seeds
+    from .synthesis_directory import run_id_of
+
+    content = recipe.content
+    rows = read_seeds(seeds, synthesizer.task, shots=synthesizer.shots, few_shot=synthesizer.few_shot)
+    run_id = run_id_of(synthesizer.config(rows))
+    check_can_push_run(content["push_to"], run_id)
+
+    def push(synthesis: Synthesis) -> None:
+        accepted: list[Dataset | None] = list(synthesis.accepted())
+        if not content.get("include_seeds", True):
+            accepted[0] = None
+        facts = {
+            "run": run_id,
+            "task": synthesizer.task.name,
+            "strategy": synthesizer.strategy,
+            "generator": synthesizer.generator.name,
+            "solver": synthesizer.solver.name if synthesizer.solver else None,
+            "proxy": synthesizer.featurizer.identity,
+            "feature_id": synthesizer.featurizer.feature_id,
+            "simulation": recipe.is_simulation,
+            "recipe": recipe.text(),
+        }
+        push_rounds(
+            accepted,
+            content["push_to"],
+            summaries=synthesis.rounds,
+            facts=facts,
+            license=content.get("license"),
+            private=bool(content.get("private")),
+        )
+
+    return push
+
+
 def report(options: argparse.Namespace) -> int:
     """Write the page `report.html` and its pictures."""
     from .report import examine, write_report
@@ -274,6 +378,27 @@ def _comparison_lines(result: Any) -> list[str]:
     for pair in result.pairs:
         lines += ["", pair.verdict, pair.mixture_verdict, *(f"  note: {note}" for note in pair.notes)]
     return [*lines, "", *(f"note: {note}" for note in result.notes)]
+
+
+def _synthesis_lines(done: Synthesis, recipe: Recipe) -> list[str]:
+    told = done.as_dict()
+    candidates = sum(each.candidates for each in done.rounds[1:])
+    accepted = sum(each.verdicts["accepted"] for each in done.rounds[1:])
+    low, high = told["interval"] or (math.nan, math.nan)
+    first = done.rounds[0]
+    lines = [
+        f"{told['rows']:,} rows after {len(done.rounds) - 1} rounds"
+        + (" of a simulation" if recipe.is_simulation else "")
+        + (f"; stopped: {done.stopped}" if done.stopped != "target" else ""),
+        f"  accepted                    {accepted:,} of {candidates:,} candidates",
+        f"  G-Vendi                     {told['g_vendi']:,.1f} ({low:,.1f} to {high:,.1f}); of the {first.pool_size:,} seeds "
+        f"{first.g_vendi:,.1f}. They grow with the number of rows too",
+        f"  spent                       {told['requests']:,} requests, {told['tokens']:,} tokens",
+        f"  files                       {done.directory}/pool.parquet, rounds/, requests.jsonl",
+    ]
+    if recipe.content.get("push_to"):
+        lines.append(f"  pushed                      {recipe.content['push_to']}, one commit a round")
+    return lines
 
 
 def _selection_lines(result: dict[str, Any]) -> list[str]:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from random import Random
+from typing import TypeVar
 
 from .lexicon import CONTAINERS
+
+
+Option = TypeVar("Option")
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,19 @@ class Voice:
     wordings: int | None
 
     def say(self, wordings: Sequence[str], **slots: object) -> str:
-        return self.random.choice(wordings[: self.wordings]).format(**slots)
+        return self.pick(wordings[: self.wordings]).format(**slots)
 
     def people(self, count: int) -> list[str]:
-        return self.random.sample(self.names, count)
+        return self.pick_different(self.names, count)
 
     def thing(self) -> str:
-        return self.random.choice(self.objects)
+        return self.pick(self.objects)
+
+    def pick(self, options: Sequence[Option]) -> Option:
+        return self.random.choice(options)
+
+    def pick_different(self, options: Sequence[Option], count: int) -> list[Option]:
+        return self.random.sample(options, count)
 
 
 CLOSING = (
@@ -69,6 +80,7 @@ LOSE = (
     "{who} sells {b} {things} at the market.",
     "Later {b} of the {things} break.",
 )
+EVENTS = {"+": GAIN, "-": LOSE}
 HOW_MANY = (
     "How many {things} does {who} have now?",
     "How many {things} are there in the end?",
@@ -97,7 +109,7 @@ def story(skeleton: str, draw: Random, largest: int, voice: Voice) -> Problem:
 
 def _event(sign: str, total: int, change: int, voice: Voice, **slots: str) -> tuple[str, str, int]:
     after = total + change if sign == "+" else total - change
-    told = voice.say(GAIN if sign == "+" else LOSE, b=change, **slots)
+    told = voice.say(EVENTS[sign], b=change, **slots)
     return told, voice.say(WORKING, sum=f"{total} {sign} {change} = {after}"), after
 
 
@@ -285,7 +297,7 @@ FACTOR = ("One {one} is {n} {small}.", "{n} {small} make one {one}.", "There are
 def units(skeleton: str, draw: Random, largest: int, voice: Voice) -> Problem:
     """From big units to small (`*`), from small to big (`/`), or a sum of both into small (`*+`)."""
     n = draw.choice(list(UNITS))
-    one, big, small = voice.random.choice(UNITS[n])
+    one, big, small = voice.pick(UNITS[n])
     a, b = draw.randint(2, 12), draw.randint(2, 60)
     whole = n * a
     multiply, divide, add = f"{a} * {n} = {whole}", f"{whole} / {n} = {a}", f"{whole} + {b} = {whole + b}"
@@ -318,6 +330,10 @@ TRAITS = (
     "rich",
     "proud",
 )
+TELL = ("{first} is {more} than {second}.", "{second} is {less} than {first}.")
+RULES = {"all": "Every {kind} is {trait}.", "no": "No {kind} is {trait}."}
+MEMBER = "{who} is a {kind}."
+CLAIM = "{who} {has} {trait}."
 ASK = (
     "Premise: {premise}\nHypothesis: {hypothesis}\nEntailment, contradiction or neutral?",
     "{premise} Given this, is it an entailment, a contradiction or neutral that: {hypothesis}",
@@ -340,10 +356,10 @@ def entailment(skeleton: str, draw: Random, largest: int, voice: Voice) -> Probl
 
 def _order(skeleton: str, label: str, draw: Random, voice: Voice) -> tuple[str, str, str]:
     x, y, z = voice.people(3)
-    more, less = voice.random.choice(RELATIONS)
+    more, less = voice.pick(RELATIONS)
 
     def tell(first: str, second: str) -> str:
-        return voice.say((f"{first} is {more} than {second}.", f"{second} is {less} than {first}."))
+        return voice.say(TELL, first=first, second=second, more=more, less=less)
 
     facts = [(x, y), (x, z)] if label == "neutral" else [(x, y), (y, z)]
     claim = {"entailment": (x, z), "contradiction": (z, x), "neutral": draw.choice([(y, z), (z, y)])}[label]
@@ -352,17 +368,17 @@ def _order(skeleton: str, label: str, draw: Random, voice: Voice) -> tuple[str, 
 
 
 def _kind(skeleton: str, label: str, draw: Random, voice: Voice) -> tuple[str, str, str]:
-    (who,), kind = voice.people(1), voice.random.choice(KINDS)
-    trait, other = voice.random.sample(TRAITS, 2)
+    (who,), kind = voice.people(1), voice.pick(KINDS)
+    trait, other = voice.pick_different(TRAITS, 2)
     has = "is" if skeleton == "all" else "is not"
     claims = {
         "entailment": has,
         "contradiction": "is not" if has == "is" else "is",
         "neutral": draw.choice(("is", "is not")),
     }
-    rule = f"{'Every' if skeleton == 'all' else 'No'} {kind} is {trait}."
-    hypothesis = f"{who} {claims[label]} {other if label == 'neutral' else trait}."
-    return " ".join(draw.sample([rule, f"{who} is a {kind}."], 2)), hypothesis, f"So {who} {has} {trait}."
+    facts = [RULES[skeleton].format(kind=kind, trait=trait), MEMBER.format(who=who, kind=kind)]
+    hypothesis = CLAIM.format(who=who, has=claims[label], trait=other if label == "neutral" else trait)
+    return " ".join(draw.sample(facts, 2)), hypothesis, f"So {who} {has} {trait}."
 
 
 # -- all of them, with their skeletons --------------------------------------------------------------------------------
@@ -377,4 +393,13 @@ FAMILIES: dict[str, tuple[Family, tuple[str, ...]]] = {
     "calendar": (calendar, ("later", "earlier", "clock")),
     "units": (units, ("*", "/", "*+")),
     "entailment": (entailment, ("order", "all", "no")),
+}
+
+# Longer chains, a tail of rare kinds for those who ask for them by name. Three losses in a row, or two after a
+# product, could leave nothing to lose.
+LONGER: dict[str, tuple[str, ...]] = {
+    "story": tuple(signs for n in (3, 4) for signs in map("".join, product("+-", repeat=n)) if "---" not in signs),
+    "groups": tuple(
+        f"*{signs}" for n in (2, 3) for signs in map("".join, product("+-", repeat=n)) if "--" not in signs
+    ),
 }

@@ -17,11 +17,13 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from .families import CLOSING, FAMILIES, Voice
+from .families import CLOSING, FAMILIES, LONGER, Voice
 from .lexicon import NAMES, OBJECTS
 
 
 SKELETONS = tuple(f"{family}/{skeleton}" for family, (_, skeletons) in FAMILIES.items() for skeleton in skeletons)
+LONGER_SKELETONS = tuple(f"{family}/{skeleton}" for family, skeletons in LONGER.items() for skeleton in skeletons)
+"""Chains of three and more steps: drawn only where they are asked for."""
 
 
 def generate(
@@ -44,7 +46,8 @@ def generate(
     Args:
         num_rows: number of rows.
         families: families to draw from, evenly; all by default.
-        skeletons: skeletons to draw from within these families, such as `"story/+-"`; all by default.
+        skeletons: skeletons to draw from within these families, such as `"story/+-"`, of `SKELETONS` (all by default)
+            and `LONGER_SKELETONS`.
         names: people's names, at least three.
         objects: countable things, in the plural.
         wordings: how many wordings of each sentence to use, at least one; all by default.
@@ -80,7 +83,7 @@ def generate(
         plan, draw = Random(f"{seed}/{index}/skeleton"), Random(f"{number_seed}/{index}/numbers")
         voice = Voice(Random(f"{surface_seed}/{index}/surface"), names, objects, wordings)
         family = plan.choice(list(chosen))
-        rows.append(_row(index, family, plan.choice(chosen[family]), draw, largest, voice))
+        rows.append(numbered(index, pose(plan.choice(chosen[family]), draw, voice, largest)))
     return rows
 
 
@@ -91,6 +94,8 @@ def _choose(families: Sequence[str], skeletons: Sequence[str] | None) -> dict[st
     chosen = {family: [f"{family}/{skeleton}" for skeleton in FAMILIES[family][1]] for family in families}
     if skeletons is None:
         return chosen
+    for family in chosen:
+        chosen[family] += [f"{family}/{skeleton}" for skeleton in LONGER.get(family, ())]
     known = [skeleton for each in chosen.values() for skeleton in each]
     for skeleton in skeletons:
         if skeleton not in known:
@@ -99,17 +104,28 @@ def _choose(families: Sequence[str], skeletons: Sequence[str] | None) -> dict[st
     return {family: each for family, each in kept.items() if each}
 
 
-def _row(index: int, family: str, skeleton: str, draw: Random, largest: int, voice: Voice) -> dict[str, Any]:
-    pose, _ = FAMILIES[family]
-    problem = pose(skeleton.removeprefix(f"{family}/"), draw, largest, voice)
-    completion = "\n".join([*problem.steps, voice.say(CLOSING, answer=problem.answer)])
-    digest = sha256(f"{problem.prompt}\n{completion}".encode()).hexdigest()[:12]
+def pose(skeleton: str, draw: Random, voice: Voice, largest: int = 60) -> dict[str, Any]:
+    """One problem of a kind: a row of `generate` without its id.
+
+    Args:
+        skeleton: one of `SKELETONS` or `LONGER_SKELETONS`.
+        draw: draws the numbers or facts.
+        voice: draws names, objects and wordings.
+        largest: largest number to begin with.
+    """
+    family, _, name = skeleton.partition("/")
+    problem = FAMILIES[family][0](name, draw, largest, voice)
     return {
-        "id": f"procedural-{index}-{digest}",
         "prompt": problem.prompt,
-        "completion": completion,
+        "completion": "\n".join([*problem.steps, voice.say(CLOSING, answer=problem.answer)]),
         "answer": problem.answer,
         "family": family,
         "skeleton": skeleton,
         "numbers": list(problem.numbers),
     }
+
+
+def numbered(index: int, problem: dict[str, Any]) -> dict[str, Any]:
+    """The problem with an id: its place, and a digest of its text."""
+    digest = sha256(f"{problem['prompt']}\n{problem['completion']}".encode()).hexdigest()[:12]
+    return {"id": f"procedural-{index}-{digest}", **problem}
