@@ -57,6 +57,7 @@ class Fault:
         body: In place of a completion; text is sent as it is.
         delay: Seconds until the answer.
         drop: Close the connection; 0 before the answer, else after so many bytes of its body.
+        drip: Seconds between the bytes of the body.
         times: How many requests it happens to.
         when: To which requests, by their body.
     """
@@ -66,6 +67,7 @@ class Fault:
     body: str | dict[str, Any] | list[Any] | None = None
     delay: float = 0.0
     drop: int | None = None
+    drip: float = 0.0
     times: float = 1
     when: Callable[[dict[str, Any]], bool] = lambda body: True
 
@@ -160,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._send(500, {"error": "no list of models, as of `transformers serve` with an empty cache"})
+        self._send(Fault(500, body={"error": "no list of models, as of `transformers serve` with an empty cache"}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -180,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             received.status = fault.status
-            self._send(fault.status, fault.body, fault.headers, fault.drop)
+            self._send(fault)
 
     def _answer(self, received: Received) -> Fault:
         """What is sent back."""
@@ -193,19 +195,20 @@ class _Handler(BaseHTTPRequestHandler):
             return replace(fault, body=body)
         return fault
 
-    def _send(self, status: int, body: Any, headers: Mapping[str, str] = {}, drop: int | None = None) -> None:
-        content = (body if isinstance(body, str) else json.dumps(body)).encode()
+    def _send(self, answer: Fault) -> None:
+        content = (answer.body if isinstance(answer.body, str) else json.dumps(answer.body)).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **answer.headers}
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.send_response(status)
-            for name, value in {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(content)),
-                **headers,
-            }.items():
+            self.send_response(answer.status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content[:drop])
-        if drop is not None:
+            for byte in content[: answer.drop] if answer.drip else ():
+                self.wfile.write(bytes([byte]))
+                time.sleep(answer.drip)
+            if not answer.drip:
+                self.wfile.write(content[: answer.drop])
+        if answer.drop is not None:
             self.close_connection = True
 
 

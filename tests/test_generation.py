@@ -490,6 +490,12 @@ def test_tokens_are_drawn_from_the_nucleus(vocabulary, temperature, top_p):
     assert_drawn_from(counts, probabilities)
 
 
+def test_noise_that_rounds_to_zero_draws_nothing_from_outside(monkeypatch):
+    monkeypatch.setattr(Draw, "_noise", lambda self, step, size: np.zeros((1, size), dtype=np.float32))
+    drawn = Draw([ask(top_p=0.5)], width=0)(torch.zeros(1, 1, dtype=torch.long), torch.tensor([[0.0, 1.0, 3.0, 2.0]]))
+    assert drawn.argmax().item() == 2  # alone more than half
+
+
 def test_draws_at_different_places_are_independent():
     """Of one request, and of requests whose seeds are neighbours."""
     requests = [ask(seed=seed, top_p=1.0) for seed in range(6000)]

@@ -582,17 +582,13 @@ def test_the_card_counts_what_happened(hub, client):
 
 
 def test_the_snippet_of_the_card_runs(hub, client):
-    assert client.run("""
-        push(1, "user/snippet"), push(3, "user/snippet")
-        text = Path(hub_file("user/snippet")).read_text()
-        names = {}
-        code = text.split("```python")[1].split("```")[0]
-        lines = code.strip().splitlines()
-        exec(code, names)
-        early = {}
-        exec("\\n".join(lines[:-1]), early)
-        return [len(early["pool"]), sum(1 for _ in names["rows"])]
-    """.replace("hub_file(", "__import__('huggingface_hub').hf_hub_download(repo_type='dataset', filename='README.md', repo_id=")) == [150, 180]  # fmt: skip
+    client.run("""push(1, "user/snippet"), push(3, "user/snippet")""")
+    snippet = hub.files("user/snippet")["README.md"].decode().split("```python\n")[1].split("```")[0]
+    assert client.run(f"""
+        names = {{}}
+        exec({snippet.replace("pool", "early").replace("early", "pool", 1)!r}, names)
+        return [len(names["pool"]), len(names["early"]), sum(1 for row in names["rows"])]
+    """) == [180, 150, 180]
 
 
 def test_a_simulation_is_named_one_and_no_text_breaks_out_of_the_card(hub, client):

@@ -137,6 +137,14 @@ def test_a_slow_answer_is_given_up_and_asked_for_again(server):
     assert len(server.received) == 2
 
 
+def test_an_answer_that_only_trickles_is_given_up(server):
+    server.fail(drip=0.1)
+    started = time.monotonic()
+    assert completed(generator(server, timeout=0.5), [ask("a")])[0].text == "a (0)"
+    assert time.monotonic() - started < 5
+    assert len(server.received) == 2
+
+
 def test_pauses_grow(server, monkeypatch):
     monkeypatch.setattr(server_module, "FIRST_WAIT", 0.1)
     server.fail(500, times=4)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from fractions import Fraction
 from random import Random
 from typing import Any
@@ -109,16 +110,17 @@ def test_examples_are_read_as_the_math_task_writes_them():
     from hf_prism.tasks.math import MathTask
 
     task, generator = MathTask(), SimulatedGenerator(imitation=1, noise=0)
-    for row in skewed_rows(40, skew=0, seed=2):
-        examples = [task.seed_row(row, "row 1"), {"prompt": FOREIGN[0]}]
-        for persona in (None, "a baker"):
-            messages = tuple(task.generation_messages(examples, 3, persona=persona))
-            (text,) = text_of(generator, Request(messages, Sampling(), 1))
-            candidates: list[Any] = task.parse(text)
-            assert [kind_of(candidate["problem"]) for candidate in candidates] == [row["skeleton"]] * 3
-            for candidate in candidates:
-                vote = task.vote(candidate, [candidate["solution"]])
-                assert vote.problem is None and f"\\boxed{{{vote.answer}}}" in candidate["solution"]
+    with closing(task):
+        for row in skewed_rows(40, skew=0, seed=2):
+            examples = [task.seed_row(row, "row 1"), {"prompt": FOREIGN[0]}]
+            for persona in (None, "a baker"):
+                messages = tuple(task.generation_messages(examples, 3, persona=persona))
+                (text,) = text_of(generator, Request(messages, Sampling(), 1))
+                candidates: list[Any] = task.parse(text)
+                assert [kind_of(candidate["problem"]) for candidate in candidates] == [row["skeleton"]] * 3
+                for candidate in candidates:
+                    vote = task.vote(candidate, [candidate["solution"]])
+                    assert vote.problem is None and f"\\boxed{{{vote.answer}}}" in candidate["solution"]
 
 
 # -- numbers and words ------------------------------------------------------------------------------------------------

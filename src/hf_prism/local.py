@@ -161,7 +161,6 @@ class TransformersGenerator:
             attention_mask[row, width - len(prompt.ids) :] = 1
         limits = [min(prompt.request.sampling.max_tokens, self._context - len(prompt.ids)) for prompt in batch]
         draw = Draw([prompt.request for prompt in batch], width)
-        last = torch.tensor(limits, device=model.device) + width
         try:
             with torch.inference_mode():
                 output: Any = model.generate(  # type: ignore[operator]
@@ -170,13 +169,16 @@ class TransformersGenerator:
                     generation_config=GenerationConfig(
                         do_sample=False,  # `draw` leaves one token
                         num_beams=1,
+                        # The defaults; the model's own would bring a warning that they are ignored.
+                        temperature=1.0,
+                        top_p=1.0,
+                        top_k=50,
                         use_cache=True,
                         max_new_tokens=max(limits),
                         eos_token_id=ends,
                         pad_token_id=ends[0],
                     ),
                     logits_processor=[draw],  # type: ignore[arg-type]
-                    stopping_criteria=[lambda ids, scores, **_: last <= ids.shape[1]],  # type: ignore[arg-type]
                 )
         except torch.OutOfMemoryError as error:
             raise RuntimeError(
