@@ -254,7 +254,7 @@ def _pusher(recipe: Recipe, synthesizer: PrismaticSynthesizer, seeds: Dataset) -
     from .synthesis_directory import run_id_of
 
     content = recipe.content
-    rows = read_seeds(seeds, synthesizer.task, shots=synthesizer.shots, few_shot=synthesizer.few_shot)
+    rows = read_seeds(seeds, synthesizer.task, shots=synthesizer.shots, few_shot=synthesizer.examples)
     run_id = run_id_of(synthesizer.config(rows))
     check_can_push_run(content["push_to"], run_id)
 

@@ -26,7 +26,7 @@ def compare(gold: str, answer: str) -> str:
     kinds = [LatexExtractionConfig(), ExprExtractionConfig(), StringExtractionConfig()]
     read = []
     for text in (gold, answer):
-        found = parse(f"${text}$", extraction_config=kinds, parsing_timeout=None, raise_on_error=False)
+        found = parse(f"${text}$", extraction_config=kinds, parsing_timeout=None, raise_on_error=False)  # type: ignore[arg-type]
         # The last of what is found is the text itself, which is no reading of it.
         read.append([each for each in found if not isinstance(each, str)] or found)
     if not read[0] or not read[1]:
