@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import datasets
@@ -470,3 +471,26 @@ def test_predict_wants_centres_and_rows_of_their_width():
         SphericalKMeans(2).predict(np.eye(3))
     with pytest.raises(ValueError, match="rows have 4 numbers and the centres 3"):
         SphericalKMeans(2).fit(np.eye(3)).predict(np.eye(4))
+
+
+# ---- sparse clusters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", [0.001, 0.1, 0.35, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("sizes", [[5] * 20, [1] * 12 + [9] * 8, list(range(1, 21)), [1] * 19 + [100]])
+def test_exactly_the_smallest_share_of_the_clusters_is_sparse_however_equal_they_are(sizes, ratio):
+    sparse = clustering.sparse_clusters(sizes, ratio)
+    assert sparse.sum() == math.ceil(Fraction(str(ratio)) * 20)
+    taken = sorted(size for size, chosen in zip(sizes, sparse, strict=True) if chosen)
+    assert taken == sorted(sizes)[: len(taken)]
+
+
+def test_ties_between_clusters_are_broken_by_the_seed():
+    chosen = {tuple(clustering.sparse_clusters([3] * 10, 0.5, seed)) for seed in range(20)}
+    assert len(chosen) > 10 and all(sum(each) == 5 for each in chosen)
+
+
+@pytest.mark.parametrize(("sizes", "ratio", "message"), [([1], 0, "above 0"), ([1], 1.1, "at most 1"), ([], 0.5, "no clusters")])  # fmt: skip
+def test_a_wrong_ratio_and_no_clusters_are_named(sizes, ratio, message):
+    with pytest.raises(ValueError, match=message):
+        clustering.sparse_clusters(sizes, ratio)

@@ -93,7 +93,9 @@ def test_training_never_sees_a_held_out_problem(script):
 
 def test_the_script_builds_and_saves_the_shipped_architecture(script, tokenizer, model, tmp_path):
     script.train(
-        script.build_model(tokenizer, seed=0), tokenizer, Namespace(steps=2, minutes=5, seed=0, output=tmp_path)
+        script.build_model(tokenizer, seed=0),
+        tokenizer,
+        Namespace(steps=2, minutes=5, seed=0, float32=False, output=tmp_path),
     )
     rebuilt = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert {name: p.shape for name, p in rebuilt.named_parameters()} == {

@@ -252,13 +252,6 @@ def test_sparse_clusters_are_the_smaller_half(found):
     assert (np.bincount(found.clusters) == found.sizes).all()
 
 
-def test_ties_between_clusters_are_broken_by_the_seed():
-    sizes = np.full(10, 3)
-    chosen = {tuple(findings._sparse(sizes, seed)) for seed in range(20)}
-    assert len(chosen) > 10 and all(sum(each) == 5 for each in chosen)
-    assert findings._sparse(np.array([3, 1, 2]), 0).tolist() == [False, True, True]  # ceil(3 / 2)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_order_of_the_rows_changes_nothing(monkeypatch, seed):
     monkeypatch.setattr(findings, "COMPARED", 100)
