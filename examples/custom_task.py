@@ -6,8 +6,7 @@
 
     python examples/custom_task.py
 
-A task names the sections of a block, and says how problems are asked for, solved, voted on and rendered. The two models
-are stand-ins written down here; give `hf_prism.server.ServerGenerator(...)` for real ones.
+The two models are stand-ins written down here; give `hf_prism.server.ServerGenerator(...)` for real ones.
 """
 
 from random import Random

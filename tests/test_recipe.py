@@ -73,7 +73,20 @@ def test_values_of_the_command_line_take_the_place_of_those_in_the_file():
     assert recipe.section("generator")["skew"] == 2 and recipe.content["strategy"] == "naive"
     assert recipe.limits() == {"max_rounds": 20, "max_seconds": 5400.0}
     assert recipe.content["task"] == {"name": "math", "min_votes": 2}
-    assert yaml.safe_load(recipe.text()) == recipe.content
+    assert yaml.safe_load(recipe.public_text()) == {k: v for k, v in recipe.content.items() if k != "output"}
+
+
+def test_what_is_published_of_a_recipe_names_no_folder_and_no_server_of_this_machine(math_seeds):
+    changes = {"seeds": str(math_seeds), "output": "/home/me/runs", "benchmarks": [str(math_seeds)], "proxy.model": str(math_seeds.parent)}  # fmt: skip
+    server = {
+        "backend": "server",
+        "model": "/models/writer",
+        "base_url": "http://10.0.0.7:8000/v1",
+        "api_key_env": "MINE",
+    }
+    text = Recipe.load(EMBEDDED, {**changes, "generator": server, "solver": server}).public_text()
+    assert not [word for word in ("/home", "10.0.0.7", "MINE", str(math_seeds.parent), "/models") if word in text]
+    assert "seeds.jsonl" in text and "writer" in text
 
 
 def test_a_synthesizer_has_what_the_recipe_says():

@@ -201,9 +201,18 @@ class Recipe:
         """Whether no language model writes the problems."""
         return self.section("generator")["backend"] == "simulation"
 
-    def text(self) -> str:
-        """The recipe as YAML, with what was changed."""
-        return yaml.safe_dump(dict(self.content), sort_keys=False, allow_unicode=True)
+    def public_text(self) -> str:
+        """The recipe as YAML, with what was changed, without the folders and servers of this machine."""
+        public = {key: value for key, value in self.content.items() if key not in ("output", "push_to", "private")}
+        for key in ("generator", "solver", "proxy"):
+            hidden = ("base_url", "api_key_env")
+            section = {name: _name_only(value) for name, value in self.section(key).items() if name not in hidden}
+            public |= {key: section} if section else {}
+        for key in ("seeds", "personas"):
+            public |= {key: _name_only(self.content[key])} if key in self.content else {}
+        if "benchmarks" in public:
+            public["benchmarks"] = [_name_only(source) for source in public["benchmarks"]]
+        return yaml.safe_dump(public, sort_keys=False, allow_unicode=True)
 
 
 def parse_changes(pairs: Sequence[str]) -> dict[str, Any]:
@@ -223,6 +232,12 @@ def parse_changes(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ValueError(f"--set {pair!r}: the value is no YAML: {error}") from error
     return changes
+
+
+def _name_only(value: Any) -> Any:
+    """The last part of a path on this machine; anything else as it is."""
+    is_path = isinstance(value, str) and (Path(value).expanduser().exists() or value.startswith(("/", "~", ".")))
+    return Path(value).name if is_path else value
 
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:

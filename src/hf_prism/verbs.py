@@ -262,6 +262,8 @@ def _pusher(recipe: Recipe, synthesizer: PrismaticSynthesizer, seeds: Dataset) -
         accepted: list[Dataset | None] = list(synthesis.accepted())
         if not content.get("include_seeds", True):
             accepted[0] = None
+        if len(accepted) == 1 or not any(accepted):
+            return  # no round yet, or none that accepted anything
         facts = {
             "run": run_id,
             "task": synthesizer.task.name,
@@ -271,7 +273,7 @@ def _pusher(recipe: Recipe, synthesizer: PrismaticSynthesizer, seeds: Dataset) -
             "proxy": synthesizer.featurizer.identity,
             "feature_id": synthesizer.featurizer.feature_id,
             "simulation": recipe.is_simulation,
-            "recipe": recipe.text(),
+            "recipe": recipe.public_text(),
         }
         push_rounds(
             accepted,
