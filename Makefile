@@ -46,6 +46,9 @@ bench: $(VENV)/bench-installed
 	$(BENCH)/selection.py                                 # most of an hour
 	$(BENCH)/redundancy.py                                # 2 minutes
 	$(BENCH)/redundancy.py --draws 10                     # 5 minutes
+	$(BENCH)/decontamination.py --sweep                   # some minutes
+	$(RUN) examples/train_embedded.py --seed 1 --width 128 --float32 --minutes 14 --output out/second_proxy
+	$(BENCH)/synthesis.py --second-proxy out/second_proxy # half an hour
 
 soak: install
 	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"

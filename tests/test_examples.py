@@ -69,3 +69,11 @@ def test_examples_say_how_to_run_them_and_what_they_need(name):
     text = (EXAMPLES / name).read_text()
     assert text.startswith('# /// script\n# dependencies = ["hf-prism"]\n# ///\n"""')
     assert f"python examples/{name}" in text and len(text.splitlines()) < 60
+
+
+def test_custom_task_is_short_and_its_answers_are_right(monkeypatch, capsys):
+    script = EXAMPLES / "custom_task.py"
+    assert len(script.read_text().splitlines()) < 60
+    runpy.run_path(str(script), run_name="__main__")
+    told = re.findall(r"^Spell (\w+) backwards\. .* => (\w+)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(told) == 3 and all(answer == word[::-1] for word, answer in told)

@@ -39,11 +39,17 @@ def main() -> None:
     parser.add_argument("--second-proxy", required=True, help="a model that the loop does not use")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--size", type=int, default=500, help="rows of each pool that are judged")
+    parser.add_argument("--surface-skew", type=float, default=0.0, help="favourite names, objects and wordings too")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; another process may do the others")
     parser.add_argument("--output", type=Path, default=Path("out/benchmarks/synthesis"), help="runs are kept, resumed")
     parser.add_argument("--figure", type=Path, help="where the plot goes")
     options = parser.parse_args()
     judge = GradientFeaturizer(options.second_proxy, seed=1)
-    found = [run(seed, strategy, options, judge) for seed in range(options.seeds) for strategy in STRATEGIES]
+    found = [
+        run(seed, strategy, options, judge)
+        for seed in range(options.first, options.first + options.seeds)
+        for strategy in STRATEGIES
+    ]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(found, indent=1))
     report(found, options)
@@ -53,8 +59,9 @@ def main() -> None:
 
 def run(seed: int, strategy: str, options: argparse.Namespace, judge: GradientFeaturizer) -> dict:
     """Grow one pool, and judge it."""
-    place = options.output / f"{strategy}-{seed}"
+    place = options.output / f"surface-{options.surface_skew}" / f"{strategy}-{seed}"
     changes = {"strategy": strategy, "seed": seed, "generator.favourite_seed": seed, "target_size": options.size}
+    changes["generator.surface_skew"] = options.surface_skew
     recipe = Recipe.load(RECIPE, changes)
     columns = ("id", "prompt", "completion", "answer", "level")
     seeds = [{name: row[name] for name in columns} for row in skewed_rows(100, seed=seed, favourite_seed=seed)]

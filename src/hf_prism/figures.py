@@ -35,7 +35,7 @@ def score_figure(scores: Mapping[str, tuple[VendiScore, np.ndarray, Any]]) -> Fi
     Args:
         scores: By name: the score, its spectrum, and the vectors (n, d) it was computed from.
     """
-    figure = _figure(WIDE)
+    figure = new_figure(WIDE)
     bars, spectra, curves = figure.subplots(1, 3)
     _draw_bars(bars, {name: score for name, (score, _, _) in scores.items()})
     for (name, (score, spectrum, vectors)), style in zip(scores.items(), _styles(), strict=False):
@@ -45,13 +45,13 @@ def score_figure(scores: Mapping[str, tuple[VendiScore, np.ndarray, Any]]) -> Fi
     if len(scores) > 1:
         curves.legend(frameon=False, fontsize=8)
     for ax in (bars, spectra, curves):
-        _finish(ax)
+        finish_axes(ax)
     return figure
 
 
 def comparison_figure(result: Comparison) -> Figure:
     """Draw the scores of datasets at the same n with their intervals, and their rarefaction curves."""
-    figure = _figure((8, 3.6))
+    figure = new_figure((8, 3.6))
     bars, curves = figure.subplots(1, 2)
     _draw_bars(bars, result.scores)
     for (name, curve), style in zip(result.rarefactions.items(), _styles(), strict=False):
@@ -60,26 +60,26 @@ def comparison_figure(result: Comparison) -> Figure:
     curves.set(title=f"The score at other sizes; compared at n = {result.n:,}")
     curves.legend(frameon=False, fontsize=8, labelcolor=INK)
     for ax in (bars, curves):
-        _finish(ax)
+        finish_axes(ax)
     return figure
 
 
 def spectrum_figure(spectrum: np.ndarray) -> Figure:
     """Draw the eigenvalues of the covariance, (r,) descending with sum 1, on logarithmic axes."""
-    figure = _figure(SMALL)
+    figure = new_figure(SMALL)
     ax = figure.subplots()
     _draw_spectrum(ax, spectrum, color=COLORS[0])
-    _finish(ax)
+    finish_axes(ax)
     return figure
 
 
 def rarefaction_figure(curve: Rarefaction) -> Figure:
     """Draw the expected score of fewer rows, with a band of two standard errors."""
-    figure = _figure(SMALL)
+    figure = new_figure(SMALL)
     ax = figure.subplots()
     _draw_rarefaction(ax, curve, 1.0, color=COLORS[0])
     ax.plot(curve.sizes, curve.means, "o", ms=3, color=COLORS[0])
-    _finish(ax)
+    finish_axes(ax)
     return figure
 
 
@@ -90,7 +90,7 @@ def clusters_figure(sizes: np.ndarray, sparse: np.ndarray) -> Figure:
         sizes: (k,) rows of each cluster.
         sparse: (k,) bool, which of them are sparse.
     """
-    figure = _figure(SMALL)
+    figure = new_figure(SMALL)
     ax = figure.subplots()
     order = np.lexsort((sparse, -sizes))
     sizes, sparse, edges = sizes[order], sparse[order], np.arange(len(sizes) + 1) + 0.5
@@ -103,7 +103,7 @@ def clusters_figure(sizes: np.ndarray, sparse: np.ndarray) -> Figure:
     ax.set(xlabel="cluster, by size", ylabel="rows", title="Cluster sizes")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    _finish(ax)
+    finish_axes(ax)
     return figure
 
 
@@ -115,7 +115,7 @@ def nearest_figure(cosines: np.ndarray, threshold: float, marks: Mapping[str, np
         threshold: from which on it is a near-duplicate.
         marks: Masks (n,) bool, at most three, no row in two, by what the legend says; may be empty.
     """
-    figure = _figure(SMALL)
+    figure = new_figure(SMALL)
     ax = figure.subplots()
     low = min(0.0, float(cosines.min()))
     edges = np.linspace(low, 1, 41)
@@ -133,7 +133,7 @@ def nearest_figure(cosines: np.ndarray, threshold: float, marks: Mapping[str, np
     ax.set(xlabel="cosine with the nearest other row", ylabel="rows", title="How near is the nearest row?")
     ax.set_ylim(0, 1.05 * max(1, top.max()))
     ax.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left", reverse=True)
-    _finish(ax)
+    finish_axes(ax)
     return figure
 
 
@@ -145,7 +145,7 @@ def map_figure(points: np.ndarray, marks: Mapping[str, np.ndarray], shares: Sequ
         marks: Masks (m,) bool of the points to mark, by what the legend says; the others are plain.
         shares: Of the variance along the two axes.
     """
-    figure = _figure((5.4, 4.6))
+    figure = new_figure((5.4, 4.6))
     ax = figure.subplots()
     rest = ~np.any(list(marks.values()), axis=0) if marks else np.ones(len(points), dtype=bool)
     ax.plot(*points[rest].T, "o", ms=3, color=PLAIN, alpha=0.6, mew=0, label="other rows")
@@ -159,7 +159,7 @@ def map_figure(points: np.ndarray, marks: Mapping[str, np.ndarray], shares: Sequ
     )
     ax.legend(frameon=False, fontsize=8, labelcolor=INK)
     ax.set_aspect("equal", adjustable="datalim")
-    _finish(ax)
+    finish_axes(ax)
     return figure
 
 
@@ -204,13 +204,14 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     return f'<svg {size[0]} role="img" aria-label="{html.escape(description)}">{body}'
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure, kept out of any window system."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained", facecolor="white")
 
 
-def _finish(ax: Any) -> None:
+def finish_axes(ax: Any) -> None:
     """The same look for all."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[:].set_color(INK)

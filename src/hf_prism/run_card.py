@@ -77,7 +77,7 @@ class RoundSummary:
 
 def rounds_figure(summaries: Sequence[RoundSummary]) -> Figure:
     """Draw G-Vendi of the pool with its interval, round by round; on the axis, the size of the pool too."""
-    figure = figures._figure(figures.SMALL)
+    figure = figures.new_figure(figures.SMALL)
     ax = figure.subplots()
     numbers = [summary.number for summary in summaries]
     scores = [summary.g_vendi for summary in summaries]
@@ -91,7 +91,7 @@ def rounds_figure(summaries: Sequence[RoundSummary]) -> Figure:
     ax.set_xlim(min(numbers) - 0.4, max(numbers) + 0.4)
     ax.set_ylim(0, 1.1 * max([*scores, *(high for _, _, high in known)]))
     ax.set(xlabel="round, and rows in the pool after it", ylabel="G-Vendi", title="Diversity of the pool")
-    figures._finish(ax)
+    figures.finish_axes(ax)
     return figure
 
 

@@ -52,7 +52,8 @@ class SimulatedGenerator:
     Args:
         families: Families of `procedural`, with their longer chains, and of reasoning-gym, such as
             `"reasoning_gym/gcd"`.
-        skew: Exponent of Zipf's law; 0 has no favourites.
+        skew: Exponent of Zipf's law for the kinds of problems; 0 has no favourites.
+        surface_skew: The same for names, objects and wordings.
         imitation: Probability that a problem follows an example.
         noise: Rate of each kind of flaw.
         favourite_seed: Draws what the favourites are.
@@ -68,7 +69,7 @@ class SimulatedGenerator:
     Example:
         >>> generator = SimulatedGenerator(["story", "groups"], skew=1.0)
         >>> generator.name
-        'simulation(families=story+groups, skew=1.0, imitation=0.5, noise=0.02, favourite_seed=0)'
+        'simulation(families=story+groups, skew=1.0, surface_skew=1.5, imitation=0.5, noise=0.02, favourite_seed=0)'
     """
 
     def __init__(
@@ -76,24 +77,27 @@ class SimulatedGenerator:
         families: Sequence[str] = tuple(FAMILIES),
         *,
         skew: float = SKEW,
+        surface_skew: float = SKEW,
         imitation: float = 0.5,
         noise: float = 0.02,
         favourite_seed: int = 0,
     ) -> None:
         _require_choice("families", families, (*FAMILIES, *GYM_SKELETONS))
         _require_number("skew", skew, math.inf)
+        _require_number("surface_skew", surface_skew, math.inf)
         _require_number("imitation", imitation, 1)
         _require_number("noise", noise, 1)
         written = [kind for kind in (*SKELETONS, *LONGER_SKELETONS) if kind.split("/")[0] in families]
         written += [kind for kind in GYM_SKELETONS if kind in families]
-        self.skew, self.imitation, self.noise = float(skew), float(imitation), float(noise)
+        self.skew, self.surface_skew = float(skew), float(surface_skew)
+        self.imitation, self.noise = float(imitation), float(noise)
         self.taste = str(favourite_seed)
         self.skeletons = ranked(self.taste, tuple(written))
         # What reasoning-gym poses may change with its version.
         source = f"reasoning-gym {gym_version()}, " if set(written) & set(GYM_SKELETONS) else ""
         self.name = (
-            f"simulation({source}families={'+'.join(families)}, skew={self.skew}, imitation={self.imitation}, "
-            f"noise={self.noise}, favourite_seed={favourite_seed})"
+            f"simulation({source}families={'+'.join(families)}, skew={self.skew}, surface_skew={self.surface_skew}, "
+            f"imitation={self.imitation}, noise={self.noise}, favourite_seed={favourite_seed})"
         )
 
     def check(self) -> None:
@@ -126,7 +130,7 @@ class SimulatedGenerator:
             favourite = self.skeletons[zipf_rank(draws, len(self.skeletons), self.skew)]
             skeleton = plan.choice(examples) if imitates and examples else favourite
             flaw = next((flaw for flaw in ("no_problem", "no_box") if plan.random() < self.noise), None)
-            rows.append({**make(skeleton, f"{stream}/{index}", taste=taste, skew=self.skew), "flaw": flaw})
+            rows.append({**make(skeleton, f"{stream}/{index}", taste=taste, skew=self.surface_skew), "flaw": flaw})
         if rows and Random(f"{stream}/cut").random() < self.noise:
             rows[-1]["flaw"] = "cut_off"
         return rows
