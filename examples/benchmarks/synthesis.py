@@ -9,7 +9,8 @@
 A simulation: the generator of `examples/recipes/embedded.yaml` has favourite kinds of problems, and every seed draws other
 favourites, other seeds and other requests. For each strategy the recipe grows a pool to the same size. Judged are the
 first `--size` rows of each pool: G-Vendi under the second proxy (trained on other text, with its own tokenizer) with
-another sketch seed, the skeletons that occur, their effective number (the exponential of the entropy of their shares), and
+another sketch seed, the skeletons that occur, those that occur 5 times or more, their
+effective number (the exponential of the entropy of their shares), and
 what a row cost. Differences are paired by seed; intervals are Student's t, 95 %.
 """
 
@@ -30,6 +31,7 @@ from hf_prism.tasks.simulation import kind_of, skewed_rows
 
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "embedded.yaml"
+OFTEN = 5  # rows of a skeleton, a hundredth of the pool
 STRATEGIES = ("prismatic", "naive", "persona")
 T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -80,6 +82,7 @@ def run(seed: int, strategy: str, options: argparse.Namespace, judge: GradientFe
         "g_vendi": curve[-1],
         "curve": curve,
         "skeletons": len(kinds),
+        "frequent_skeletons": sum(count >= OFTEN for count in kinds.values()),
         "effective_skeletons": float(np.exp(-(shares * np.log(shares)).sum())),
         "requests_per_row": sum(each.requests for each in done.rounds) / accepted,
         "seconds_per_row": sum(each.seconds for each in done.rounds[1:]) / accepted,
@@ -103,21 +106,35 @@ def interval(values: list[float]) -> tuple[float, float]:
 def report(found: list[dict], options: argparse.Namespace) -> None:
     by = {name: [each for each in found if each["strategy"] == name] for name in STRATEGIES}
     print(f"\nn = {options.size} rows, {options.seeds} seeds, mean +- 95 % interval\n")
-    print("| strategy | G-Vendi, second proxy | skeletons | effective skeletons | requests a row | seconds a row |")
-    print("|---|---|---|---|---|---|")
-    names = ("g_vendi", "skeletons", "effective_skeletons", "requests_per_row", "seconds_per_row")
+    print(
+        "| strategy | G-Vendi, second proxy | skeletons | of 5 rows or more | effective number | requests a row | seconds a row |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    names = (
+        "g_vendi",
+        "skeletons",
+        "frequent_skeletons",
+        "effective_skeletons",
+        "requests_per_row",
+        "seconds_per_row",
+    )
     for strategy, runs in by.items():
         cells = ["{:.2f} +- {:.2f}".format(*interval([each[name] for each in runs])) for name in names]
         print(f"| {strategy} | " + " | ".join(cells) + " |")
-    print("\n| prismatic over | G-Vendi, times | skeletons more | effective skeletons, times |\n|---|---|---|---|")
+    print(
+        "\n| prismatic over | G-Vendi, times | skeletons, more | of 5 rows or more, more | effective number, times |\n|---|---|---|---|---|"
+    )
     for control in STRATEGIES[1:]:
         pairs = list(zip(by["prismatic"], by[control], strict=True))
         cells = []
         for name in ("g_vendi", "effective_skeletons"):
             mean, half = interval([math.log(a[name] / b[name]) for a, b in pairs])
             cells.append(f"{math.exp(mean):.3f} ({math.exp(mean - half):.3f} to {math.exp(mean + half):.3f})")
-        mean, half = interval([float(a["skeletons"] - b["skeletons"]) for a, b in pairs])
-        print(f"| {control} | {cells[0]} | {mean:.1f} ({mean - half:.1f} to {mean + half:.1f}) | {cells[1]} |")
+        more = []
+        for name in ("skeletons", "frequent_skeletons"):
+            mean, half = interval([float(a[name] - b[name]) for a, b in pairs])
+            more.append(f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})")
+        print(f"| {control} | {cells[0]} | {more[0]} | {more[1]} | {cells[1]} |")
     print("\n| round | rows a sparse cluster, prismatic | over the mean cluster |\n|---|---|---|")
     shortest = min(len(each["sparse_sizes"]) for each in by["prismatic"])
     for i in range(shortest):
