@@ -12,6 +12,8 @@ from scripted import seeds
 from hf_prism.cli import main
 from hf_prism.recipe import Recipe, parse_changes
 from hf_prism.rows import load_rows
+from hf_prism.synthesis import read_seeds
+from hf_prism.tasks.math import MathTask
 
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
@@ -38,6 +40,7 @@ def test_every_recipe_is_read_and_priced(path, math_seeds, nli_seeds, capsys):
     own = path.stem == "embedded"
     data = nli_seeds if path.stem == "prismnli" else math_seeds
     change = [] if own else ["--set", f"seeds={data}", "--set", "split=null", "--set", "max_seeds=null"]
+    change += ["--set", "columns=null"] if path.stem == "local_server" else []
     assert main(["synthesize", str(path), "--dry-run", "--json", *change]) == 0
     price = json.loads(capsys.readouterr().out.splitlines()[-1])
     recipe = Recipe.load(path)
@@ -65,6 +68,18 @@ def test_the_price_counts_what_the_first_round_really_sends(tmp_path, math_seeds
 def test_a_seeds_file_is_found_beside_the_recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(Recipe.load(EMBEDDED).seeds()) == 100
+
+
+def test_the_recipe_for_gsm8k_reads_it_as_it_is_on_the_hub(tmp_path):
+    """Its columns are question and answer, and the answer is the whole solution."""
+    path = tmp_path / "gsm8k.jsonl"
+    row = {"question": "1 + 1?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"}
+    path.write_text((json.dumps(row) + "\n") * 5)
+    recipe = Recipe.load(RECIPES / "local_server.yaml", {"seeds": str(path)})
+    (first, *_) = read_seeds(recipe.seeds(), MathTask())
+    assert (first["prompt"], first["completion"], first["answer"]) == (row["question"], row["answer"], "2")
+    with pytest.raises(ValueError, match="'question' for 'prompt'.*columns found: id, prompt"):
+        Recipe.load(RECIPES / "local_server.yaml", {"seeds": str(RECIPES / "embedded_seeds.jsonl")}).seeds()
 
 
 def test_values_of_the_command_line_take_the_place_of_those_in_the_file():
@@ -112,6 +127,15 @@ BAD = {
     "no model": ({"solver": {"backend": "server"}}, "the key 'model' is missing"),
     "a temperature below zero": ({"generator.temperature": -1}, "temperature is -1"),
     "a share above one": ({"generator.top_p": 2}, "top_p is 2"),
+    "half a round": ({"limits.rounds": 1.5}, "rounds must be a whole number"),
+    "a share of votes in words": (
+        {"task": {"name": "math", "min_agreement": "most"}},
+        "min_agreement must be a number",
+    ),
+    "more votes than a simulation casts": (
+        {"task": {"name": "math", "min_votes": 2}},
+        "min_votes = 2 is more than the 1",
+    ),
     "a limit of zero": ({"limits.rounds": 0}, "rounds must be above 0"),
     "a section that is none": ({"proxy": "embedded"}, "proxy must be keys and values"),
     "seeds that are not there": ({"seeds": "no-such-file.jsonl"}, "no-such-file.jsonl"),
@@ -166,3 +190,11 @@ def test_the_seeds_of_the_embedded_recipe_are_those_of_their_script(tmp_path):
     script = RECIPES.parent / "procedural_seeds.py"
     subprocess.run([sys.executable, script, "--output", tmp_path / "seeds.jsonl"], check=True)
     assert (tmp_path / "seeds.jsonl").read_bytes() == (RECIPES / "embedded_seeds.jsonl").read_bytes()
+
+
+def test_a_missing_library_is_named_with_its_command_and_no_traceback(tmp_path, monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    assert main(["synthesize", str(EMBEDDED), "--output", str(tmp_path / "run")]) == 1
+    assert "pip install 'hf-prism[synthesis]'" in capsys.readouterr().err

@@ -254,6 +254,18 @@ def test_each_way_to_fall_out_has_its_verdict(tmp_path, task, featurizer, verdic
         assert row["of"] == "geo/7" and "old and the new world" in row["matched"]
 
 
+def test_the_solution_that_is_kept_writes_the_answer_as_the_row_does(tmp_path, task, featurizer):
+    """One of three says 0.5, the others 1/2: the row's answer and its solution are the commoner ones."""
+    write = Scripted("w", lambda r: f"[[Problem]]\nWhat is half of one, for the {r.seed}th time?\n---")
+    turn = iter(range(10**6))
+    answer = Scripted("s", lambda r: "\\boxed{0.5}" if next(turn) % 3 == 0 else "\\boxed{1/2}")
+    done = grow(
+        tmp_path / "run", task, featurizer, write, answer, strategy="naive", requests=1, limits={"max_rounds": 1}
+    )
+    row = done.dataset[-1]
+    assert (row["answer"], row["completion"], row["votes"]) == ("1/2", "\\boxed{1/2}", 3)
+
+
 def test_repeats_within_one_round_enter_once(tmp_path, task, featurizer):
     write = Scripted("w", lambda r: "[[Problem]]\nDouble 4, then add 5. What number is it?\n---")
     done = grow(tmp_path / "run", task, featurizer, write, strategy="naive", requests=6, limits={"max_rounds": 1})
@@ -357,12 +369,15 @@ BAD = {
     "seeds without answers": ({}, {"rows": [{"prompt": f"{i}?", "completion": "x"} for i in range(5)]}, "row 0: no answer"),
     "seeds of one id": ({}, {"rows": [dict(seeds()[0]) for _ in range(5)]}, "share the id"),
     "no personas": ({"strategy": "persona", "personas": ()}, {}, "needs personas"),
+    "more votes than solutions": ({"task_votes": 4}, {}, "min_votes = 4 is more than the 3 solutions"),
     "a negative seed": ({"seed": -1}, {}, "seed must be"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_named_before_anything_is_sent(tmp_path, task, featurizer, options, call, message):
+def test_bad_input_is_named_before_anything_is_sent(tmp_path, featurizer, options, call, message):
+    options = dict(options)
+    task = MathTask(min_votes=options.pop("task_votes", 1))
     with pytest.raises(ValueError) as error:
         grow(tmp_path / "run", task, featurizer, deaf("w"), deaf("s"), **call, **options)
     assert message in str(error.value) or (message == "they have" and "which have the columns" in str(error.value))

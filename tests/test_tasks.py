@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_prism.samples import RowError
-from hf_prism.tasks.blocks import after_thinking, read_blocks, write_block
+from hf_prism.tasks.blocks import read_blocks, write_block
 from hf_prism.tasks.math import MathTask
 from hf_prism.tasks.nli import NLITask, label_of
+from hf_prism.verification import after_thinking
 
 
 PROBLEM = "A set $\\{x : x^{2} < 4\\}$ has how many integers?"
@@ -98,7 +99,7 @@ def test_mathematical_votes_count_equal_answers_together_and_leave_out_unfinishe
     solutions = ["\\boxed{\\frac{1}{2}}", "<think>\\boxed{3}", None, "so \\boxed{0.5}", "<think>7</think> \\boxed{3}"]
     vote = task.vote({"problem": "?"}, solutions)
     task.close()
-    assert (vote.votes, vote.num_valid, vote.winners) == (2, 3, (0, 3))
+    assert (vote.votes, vote.num_valid, vote.answer, vote.winners) == (2, 3, "0.5", (3, 0))
 
 
 LABELLED = {
@@ -167,3 +168,12 @@ def test_a_seed_that_cannot_be_used_is_named(task, row, message):
 
 def test_thinking_that_is_closed_twice_ends_at_the_last():
     assert after_thinking("<think>a</think>b</think>c") == "c"
+
+
+@pytest.mark.parametrize("task", [MathTask, NLITask])
+@pytest.mark.parametrize(
+    "options", [{"min_agreement": 1.5}, {"min_agreement": "0.6"}, {"min_votes": 0}, {"min_votes": 1.5}]
+)
+def test_a_task_with_impossible_thresholds_is_refused_when_it_is_made(task, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        task(**options)

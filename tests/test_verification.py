@@ -303,7 +303,7 @@ def by_value(one: str, other: str) -> Verdict:
 
 VOTES = {
     "a majority": (["a", "a", "b"], ("a", 2, 3, (0, 1), None)),
-    "the commoner spelling": (["A", "a", "A", "b"], ("A", 3, 4, (0, 1, 2), None)),
+    "the commoner spelling": (["A", "a", "A", "b"], ("A", 3, 4, (0, 2, 1), None)),
     "abstentions": (["a", None, None, None, None], ("a", 1, 1, (0,), None)),
     "nobody": ([None, None], (None, 0, 0, (), "no_answer")),
     "no solutions at all": ([], (None, 0, 0, (), "no_answer")),

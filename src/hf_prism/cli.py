@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hf-prism {options.verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 1
-    except (RuntimeError, OSError, MemoryError) as error:
+    except (RuntimeError, OSError, MemoryError, ImportError) as error:
         print(f"hf-prism {options.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
 

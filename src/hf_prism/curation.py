@@ -228,8 +228,12 @@ class Deduplicator:
     """
 
     def __init__(self, *, threshold: float = 0.8, num_perm: int = 128) -> None:
-        from datasketch import MinHashLSH
-
+        try:
+            from datasketch import MinHashLSH
+        except ImportError as error:
+            raise ImportError(
+                "near duplicates are found with datasketch, which is not installed: pip install 'hf-prism[synthesis]'."
+            ) from error
         _require_share(threshold)
         if isinstance(num_perm, bool) or not isinstance(num_perm, int) or num_perm < 2:
             raise ValueError(f"num_perm {num_perm!r} is not a whole number of at least 2: give a number such as 128.")

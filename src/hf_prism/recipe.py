@@ -2,6 +2,7 @@
 
     task: math                      # or {name: math, min_agreement: 0.6}
     seeds: seeds.jsonl              # DATA as everywhere; a file is also looked for beside the recipe
+    columns: {prompt: question}     # where a task's column has another name in the seeds
     output: runs/math               # the run directory
     target_size: 10000
     strategy: prismatic             # this and the rest: keywords of PrismaticSynthesizer
@@ -48,7 +49,19 @@ BACKENDS = {
     "simulation": "tasks.simulation.SimulatedGenerator",
 }
 LIMITS = ("rounds", "requests", "tokens", "hours")
-OWN = ("task", "seeds", "split", "max_seeds", "output", "target_size", "generator", "solver", "proxy", "limits")
+OWN = (
+    "task",
+    "seeds",
+    "split",
+    "columns",
+    "max_seeds",
+    "output",
+    "target_size",
+    "generator",
+    "solver",
+    "proxy",
+    "limits",
+)
 PUSHING = ("push_to", "private", "license", "include_seeds")
 MADE_HERE = ("task", "generator", "solver", "featurizer", "generation", "solution", "benchmarks", "personas")
 
@@ -117,7 +130,7 @@ class Recipe:
             )
         _known(self.section("limits"), LIMITS, f"{where}, limits")
         for name, value in self.section("limits").items():
-            _positive(value, name, f"{where}, limits")
+            (_positive if name == "hours" else _whole)(value, name, f"{where}, limits")
         if self.content.get("private") and not self.content.get("push_to"):
             raise ValueError(f"{where}: private is about push_to (--push-to USER/NAME), which is missing.")
         from .featurizer import GradientFeaturizer
@@ -146,8 +159,19 @@ class Recipe:
         """The rows of the seeds."""
         limit = self.content.get("max_seeds")
         seed = self.content.get("seed", 0)
-        return load_rows(
-            self.place(self.content["seeds"]), split=self.content.get("split"), max_samples=limit, seed=seed
+        source = self.place(self.content["seeds"])
+        rows = load_rows(source, split=self.content.get("split"), max_samples=limit, seed=seed)
+        columns = self.section("columns")
+        for name, column in columns.items():
+            if column not in rows.column_names:
+                raise ValueError(
+                    f"the recipe's columns name {column!r} for {name!r}, a column that {source} does not have"
+                    f"{near(str(column), rows.column_names)}; columns found: {', '.join(rows.column_names)}."
+                )
+        # All at once: `completion: answer` also says that there is no column `answer` any more.
+        kept = {column: column for column in rows.column_names if column not in {*columns, *columns.values()}}
+        return rows.select_columns([*kept, *columns.values()]).rename_columns(
+            {column: name for name, column in columns.items()}
         )
 
     def place(self, name: Any) -> str:

@@ -22,7 +22,16 @@ from .generation import Budget, BudgetSpent, Generator, Request, RequestLog, Res
 from .rows import describe, load_rows, row_ids, write_parquet
 from .run_card import VERDICTS, RoundSummary
 from .samples import RowError
-from .synthesis_directory import CANDIDATE, POOL, ROUND, SynthesisDirectory, load_accepted, run_id_of, stage
+from .synthesis_directory import (
+    CANDIDATE,
+    POOL,
+    ROUND,
+    SynthesisDirectory,
+    load_accepted,
+    row_features,
+    run_id_of,
+    stage,
+)
 from .synthesis_pool import Pool
 from .synthesis_round import SHOTS, Round, Setting, featurize
 from .tasks.task import Task
@@ -143,7 +152,7 @@ class PrismaticSynthesizer(Setting):
             max_tokens: Tokens that these read and wrote.
             max_seconds: Of this call, noticed before the next request.
             max_rounds: Rounds besides the seeds.
-            on_round: Called after every round, and once at the beginning if there are rounds already.
+            on_round: Called with what there is, at the beginning (the seeds, or more) and after every round.
             progress: Whether to show bars, and a line for every round.
 
         Raises:
@@ -230,7 +239,7 @@ class _Run:
         self.budget = Budget(limits.requests, limits.tokens, limits.seconds)
         self.pool = Pool(setting.task, setting.featurizer.dim, setting.near_duplicate, setting.benchmarks)
         self.summaries: list[RoundSummary] = []
-        self.columns = setting.row_features(has_level=seeds[0]["level"] is not None)
+        self.columns = row_features(setting.task.extra_columns, has_level=seeds[0]["level"] is not None)
 
     def grow(self, on_round: Callable[[Synthesis], object]) -> Synthesis:
         """Rounds until the target or a limit."""

@@ -146,7 +146,7 @@ class SynthesisDirectory:
 
     def rounds(self) -> list[Path]:
         """The folders of all rounds begun, in order."""
-        return sorted((self.path / "rounds").glob("[0-9]*"))
+        return sorted((self.path / "rounds").glob("[0-9]*"), key=lambda folder: int(folder.name))
 
     def whole_rounds(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """The rounds that were finished, in order, with their counts."""

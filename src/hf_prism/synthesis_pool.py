@@ -27,8 +27,7 @@ class Pool:
 
     Attributes:
         rows: In the order in which they came.
-        vectors: (n, dim) float32 of unit length, one for each.
-        covariance: Of the vectors.
+        covariance: Of their gradients.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class Pool:
     ) -> None:
         self.task, self.near_duplicate = task, near_duplicate
         self.rows: list[dict[str, Any]] = []
-        self.vectors = np.empty((0, dim), dtype=np.float32)
+        self._blocks = [np.empty((0, dim), dtype=np.float32)]
         self.covariance = Covariance(dim)
         self._ids: set[str] = set()
         self._known = Deduplicator(threshold=near_duplicate)
@@ -45,6 +44,13 @@ class Pool:
     @property
     def ids(self) -> list[str]:
         return [row["id"] for row in self.rows]
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(n, dim) float32 of unit length, one for each row."""
+        if len(self._blocks) > 1:  # put together when they are needed, not round by round when a run goes on
+            self._blocks = [np.concatenate(self._blocks)]
+        return self._blocks[0]
 
     def take_in(self, folder: Path) -> None:
         """Add what a round accepted, with the gradients that lie in its folder.
@@ -64,7 +70,7 @@ class Pool:
         vectors = unit(np.asarray(chosen["gradient"][:], dtype=np.float32))
         self.rows += rows
         self._ids |= set(ids)
-        self.vectors = np.concatenate([self.vectors, vectors])
+        self._blocks.append(vectors)
         self.covariance.update(vectors, ids)
         for row in rows:
             self._known.add(row["id"], self.text(row))

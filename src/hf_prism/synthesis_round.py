@@ -23,7 +23,7 @@ from .personas import PERSONAS
 from .proxy import ProxyModel, Skipped
 from .samples import near
 from .selection import CLUSTER_RATIO
-from .synthesis_directory import CANDIDATE, PROMPT, Clusters, read_rows, row_features, stage
+from .synthesis_directory import CANDIDATE, PROMPT, Clusters, read_rows, stage
 from .synthesis_pool import Pool
 from .tasks.task import Task
 
@@ -89,6 +89,12 @@ class Setting:
             raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}.")
         if self.strategy == "persona" and not self.personas:
             raise ValueError("the persona strategy needs personas.")
+        wanted, cast = self.task.settings.get("min_votes", 1), self.solutions if self.solver else 1
+        if wanted > cast:
+            raise ValueError(
+                f"min_votes = {wanted} is more than the {cast} solutions of a candidate: nothing could be accepted. Lower it, "
+                "or raise solutions."
+            )
 
     @property
     def examples(self) -> str:
@@ -110,10 +116,6 @@ class Setting:
             "personas": files.digest(list(self.personas)) if self.strategy == "persona" else None,
             "seeds": files.digest([sorted(row.items()) for row in sorted(seeds, key=lambda row: row["id"])]),
         }
-
-    def row_features(self, *, has_level: bool) -> dict[str, Any]:
-        """The columns of a row of the pool."""
-        return row_features(self.task.extra_columns, has_level=has_level)
 
 
 Ask = Callable[[Generator, Sequence[Request], str], Sequence[Response]]
@@ -193,9 +195,9 @@ class Round:
         few_shot = FewShot(
             setting.examples,
             setting.shots,
-            [row["id"] for row in pool],
+            self.pool.ids,
             levels=[row["level"] for row in pool] if setting.examples == "level" else None,
-            labels=clusters.nearest(self.pool.vectors),
+            labels=clusters.nearest(self.pool.vectors) if setting.examples == "sparse_clusters" else None,
             centers=clusters.centers,
             seed=self.seed("examples"),
         )
@@ -226,7 +228,7 @@ class Round:
         return self._complete(self.setting.generator, requests, "Generating")
 
     def _complete(self, model: Generator, requests: Sequence[Request], told: str) -> Sequence[Response]:
-        responses = self.ask(model, requests, f"Round {self.number}: {told}")
+        responses = list(self.ask(model, requests, f"Round {self.number}: {told}"))  # read from the log once
         self.usage["requests"] += len(requests)
         self.usage["tokens"] += sum(each.prompt_tokens + each.completion_tokens for each in responses)
         return responses

@@ -26,7 +26,6 @@ from queue import LifoQueue
 from .worker import LARGEST
 
 
-THINKING_ENDS, THINKING_BEGINS = "</think>", "<think>"
 STARTS_WITHIN = 60.0
 """Seconds that a worker may take to import math-verify."""
 
@@ -68,6 +67,17 @@ def _braced(text: str, start: int) -> str | None:
     return None
 
 
+def after_thinking(text: str) -> str | None:
+    """The text after the last `</think>`; None where a `<think>` never ends.
+
+    Example:
+        >>> after_thinking("<think>Hm.</think>Yes."), after_thinking("<think>Hm.")
+        ('Yes.', None)
+    """
+    answer = text.rpartition("</think>")[2]
+    return None if "<think>" in answer else answer
+
+
 NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 MARKED = re.compile(
     rf"(?:####|^\s*A\s*:|\b(?:final\s+)?answer\s*(?:is|:|=))[ \t]*:?[ \t]*([^\n]*?{NUMBER}[^\n]*)",
@@ -93,8 +103,8 @@ def final_answer(text: str, *, or_number: bool = False) -> str | None:
         >>> final_answer(r"<think>\boxed{3}?</think> It is \boxed{4}."), final_answer("She has $1,200.", or_number=True)
         ('4', '1200')
     """
-    answer = text.rpartition(THINKING_ENDS)[2]
-    if THINKING_BEGINS in answer:
+    answer = after_thinking(text)
+    if answer is None:
         return None
     if (boxed := last_boxed(answer)) is not None or not or_number:
         return boxed
@@ -350,7 +360,7 @@ class Vote:
         votes: How many say so, or what the largest group has where it is no majority.
         num_valid: How many gave an answer at all.
         agreement: votes / num_valid, 0 where nobody voted.
-        winners: Positions of those who voted for the answer.
+        winners: Positions of those who voted for the answer, those who write it so first.
         problem: `"no_answer"` where nobody voted, `"no_majority"` where the votes do not suffice, else None.
     """
 
@@ -360,6 +370,18 @@ class Vote:
     agreement: float
     winners: tuple[int, ...]
     problem: str | None
+
+
+def check_thresholds(min_agreement: float, min_votes: int) -> None:
+    """Make sure that these can be the limits of a vote.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    if isinstance(min_agreement, bool) or not isinstance(min_agreement, int | float) or not 0 <= min_agreement <= 1:
+        raise ValueError(f"min_agreement must be a number between 0 and 1, got {min_agreement!r}.")
+    if isinstance(min_votes, bool) or not isinstance(min_votes, int) or min_votes < 1:
+        raise ValueError(f"min_votes must be a whole number of at least 1, got {min_votes!r}.")
 
 
 def majority_vote(
@@ -389,10 +411,7 @@ def majority_vote(
         >>> vote.answer, vote.votes, vote.num_valid, vote.winners
         ('2', 2, 3, (0, 1))
     """
-    if not 0 <= min_agreement <= 1:
-        raise ValueError(f"min_agreement must lie between 0 and 1, got {min_agreement!r}.")
-    if isinstance(min_votes, bool) or not isinstance(min_votes, int) or min_votes < 1:
-        raise ValueError(f"min_votes must be a whole number of at least 1, got {min_votes!r}.")
+    check_thresholds(min_agreement, min_votes)
     cast = [answer for answer in answers if answer is not None]
     if not cast:
         return Vote(None, 0, 0, 0.0, (), "no_answer")
@@ -404,8 +423,9 @@ def majority_vote(
         return Vote(None, votes, len(cast), agreement, (), "no_majority")
     spelled = Counter(answer for answer in cast if group[answer] == winner)
     answer = min(spelled, key=lambda text: (-spelled[text], len(text), text))
-    winners = tuple(i for i, each in enumerate(answers) if each is not None and group[each] == winner)
-    return Vote(answer, votes, len(cast), agreement, winners, None)
+    winners = [i for i, each in enumerate(answers) if each is not None and group[each] == winner]
+    winners.sort(key=lambda i: answers[i] != answer)
+    return Vote(answer, votes, len(cast), agreement, tuple(winners), None)
 
 
 def label_vote(labels: Sequence[str | None], *, min_agreement: float = 0.5, min_votes: int = 1) -> Vote:

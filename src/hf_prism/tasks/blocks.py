@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ..verification import after_thinking
+
 
 DELIMITER = "---"
 RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|={3,}|_{3,})[ \t\r]*$", re.MULTILINE)
@@ -78,15 +80,3 @@ def _until_rule(text: str) -> tuple[str, bool]:
     """The text before a delimiter line, and whether there is one."""
     rule = RULE.search(text)
     return (text[: rule.start()], True) if rule else (text, False)
-
-
-def after_thinking(text: str) -> str | None:
-    """The text after the last `</think>`; None where a `<think>` never ends.
-
-    Example:
-        >>> after_thinking("<think>Hm.</think>Yes."), after_thinking("<think>Hm.")
-        ('Yes.', None)
-    """
-    thought, closed, answer = text.rpartition("</think>")
-    rest = answer if closed else text
-    return None if "<think>" in rest else rest

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..samples import RowError
-from ..verification import MathVerifier, Vote, final_answer, last_boxed, majority_vote
+from ..verification import MathVerifier, Vote, check_thresholds, final_answer, last_boxed, majority_vote
 from .blocks import DELIMITER
 from .task import Task, column
 
@@ -31,6 +31,7 @@ class MathTask(Task):
     sections = ("Problem",)
 
     def __init__(self, *, min_agreement: float = 0.5, min_votes: int = 1, time_limit: float = 5.0) -> None:
+        check_thresholds(min_agreement, min_votes)
         self.min_agreement, self.min_votes = min_agreement, min_votes
         self.verifier = MathVerifier(time_limit=time_limit)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..samples import RowError, near
-from ..verification import Vote, label_vote, last_boxed
-from .blocks import DELIMITER, after_thinking
+from ..verification import Vote, after_thinking, check_thresholds, label_vote, last_boxed
+from .blocks import DELIMITER
 from .task import Task, column
 
 
@@ -43,6 +43,7 @@ class NLITask(Task):
     extra_columns = ("premise", "hypothesis", "label")
 
     def __init__(self, *, min_agreement: float = 0.5, min_votes: int = 1) -> None:
+        check_thresholds(min_agreement, min_votes)
         self.min_agreement, self.min_votes = min_agreement, min_votes
 
     @property
