@@ -574,7 +574,7 @@ def test_a_model_that_cannot_chat_is_refused(tmp_path):
         TransformersGenerator(plain, device="cpu").check()
     strict = save_tiny_model(tmp_path / "strict", tokenizer=tiny_tokenizer(chat_template=MISTRAL, bos="<s>"))
     twice = Request(({"role": "user", "content": "a"},) * 2, Sampling(), 0)
-    with pytest.raises(ValueError, match=r"refuses the messages of request 1 .*roles must alternate.*user, user"):
+    with pytest.raises(ValueError, match=r"request 1: .*refuses the messages .*roles must alternate.*user, user"):
         list(TransformersGenerator(strict, device="cpu").generate([ask(max_tokens=1), twice]))
 
 

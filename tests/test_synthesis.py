@@ -387,7 +387,8 @@ def test_bad_input_is_named_before_anything_is_sent(tmp_path, featurizer, option
 def test_another_configuration_is_refused_with_the_fields_that_differ(run, task, featurizer):
     with pytest.raises(ValueError) as error:
         grow(run.directory, task, featurizer, sparse_ratio=0.25, generation=Sampling(temperature=0.5))
-    assert "sparse_ratio: 0.5 there, 0.25 now" in str(error.value) and "generator: " in str(error.value)
+    assert "sparse_ratio: 0.5 there, 0.25 now" in str(error.value)
+    assert "generator.temperature: 1.0 there, 0.5 now" in str(error.value)
     assert "shots" not in str(error.value)
 
 

@@ -247,6 +247,12 @@ class RequestLog:
                 self._ask(generator, dict(zip(keys, requests, strict=True)), budget, progress)
         return _Logged(self.path, [self._offsets[key] for key in keys])
 
+    def missing(self, model: str, requests: Sequence[Request]) -> list[Request]:
+        """Those of the requests to `model` that the log has no response to, each once, in order."""
+        self._read_on()
+        keyed = {request.key(model): request for request in requests}
+        return [request for key, request in keyed.items() if key not in self._offsets]
+
     def _ask(
         self, generator: Generator, requests: dict[str, Request], budget: Budget | None, progress: str | None
     ) -> None:

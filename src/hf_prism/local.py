@@ -50,6 +50,8 @@ class TransformersGenerator:
         dtype: Of the weights, `"float32"` or `"bfloat16"`.
         device: Where it runs; by default CUDA where there is one, else the CPU.
         batch_size: How many requests are answered at once.
+        chat_template: False for a model that was trained on plain text: it reads the contents of the messages as they
+            are, after the tokenizer's BOS, if it adds one.
 
     Attributes:
         name: See `pin`.
@@ -74,11 +76,14 @@ class TransformersGenerator:
         dtype: str = "float32",
         device: str | None = None,
         batch_size: int = 32,
+        chat_template: bool = True,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; a batch holds at least 1 request")
         self.name, self._commit = pin(model, revision)
+        self.name += "" if chat_template else " without chat template"
         self.model, self.dtype, self.device, self.batch_size = model, dtype, device, batch_size
+        self.chat_template = chat_template
 
     @cached_property
     def _proxy(self) -> ProxyModel:
@@ -86,8 +91,11 @@ class TransformersGenerator:
         from .proxy import ProxyModel
 
         proxy = ProxyModel(self.model, revision=self._commit, dtype=self.dtype, device=self.device)
-        if not proxy.tokenizer.chat_template:
-            raise ValueError(f"{self.model} has no chat template, so it answers no questions: name an instruct model")
+        if self.chat_template and not proxy.tokenizer.chat_template:
+            raise ValueError(
+                f"{self.model} has no chat template, so it answers no questions: name an instruct model, or pass "
+                "chat_template=False (--no-chat-template) to one that was trained on plain text"
+            )
         return proxy
 
     def check(self) -> None:
@@ -133,19 +141,35 @@ class TransformersGenerator:
         error = f"the prompt has {len(prompt.ids):,} tokens, which fill the context of {self.name} ({self._context:,} tokens)"
         return Response("", finish_reason="error", prompt_tokens=len(prompt.ids), error=error)
 
-    def _encode(self, position: int, request: Request) -> _Prompt:
+    def rendered(self, request: Request) -> str:
+        """The text that the model reads.
+
+        Raises:
+            ValueError: Its chat template refuses the messages.
+        """
+        if not self.chat_template:
+            return "".join(message["content"] for message in request.messages)
         from jinja2 import TemplateError
 
         messages = list(request.messages)
         try:
-            # The template writes all special tokens itself.
             text = self._proxy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise ValueError(
-                f"the chat template of {self.name} refuses the messages of request {position} ({error}): "
+                f"the chat template of {self.name} refuses the messages ({error}): "
                 f"{', '.join(message['role'] for message in messages)}"
             ) from error
-        return _Prompt(position, request, self._proxy.tokenizer(str(text), add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+        return str(text)
+
+    def _encode(self, position: int, request: Request) -> _Prompt:
+        try:
+            text = self.rendered(request)
+        except ValueError as error:
+            raise ValueError(f"request {position}: {error}") from error
+        ids: list[int] = self._proxy.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
+        if not self.chat_template and self._proxy.renderer.adds_bos:  # a template writes all special tokens itself
+            ids = [self._proxy.tokenizer.bos_token_id, *ids]  # type: ignore[list-item]
+        return _Prompt(position, request, ids)
 
     def _complete(self, batch: Sequence[_Prompt]) -> list[Response]:
         import torch

@@ -61,6 +61,18 @@ class VLLMGenerator:
                 "transformers; to keep yours, install it elsewhere, run `vllm serve MODEL` and use ServerGenerator."
             )
 
+    def rendered(self, request: Request) -> str:
+        """The text that the model reads, by the chat template of its tokenizer."""
+        return str(
+            self._tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.model, revision=self._commit or "main")
+
     def close(self) -> None:
         """Drop the engine. vLLM gives the memory of the GPU back when the process ends."""
         self.__dict__.pop("_llm", None)

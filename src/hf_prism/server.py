@@ -148,6 +148,9 @@ class ServerGenerator:
         if response.error is not None:
             raise self._problem(status, response.error)
 
+    def rendered(self, request: Request) -> None:
+        """None: only the server knows the text that its model reads."""
+
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Yield the position and the response of each request as they come.
 

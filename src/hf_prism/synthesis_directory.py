@@ -18,7 +18,6 @@ any moment goes on from the last whole file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ import pyarrow.parquet as pq
 from . import files
 from .clustering import SphericalKMeans
 from .rows import write_parquet
+from .run_config import open_run, whole
 
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ PROVENANCE = {
 
 def run_id_of(config: Mapping[str, Any]) -> str:
     """Identifies the run of a configuration: two runs with the same one are the same."""
-    return files.digest(_whole(config))
-
-
-def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps({"kind": KIND, **config}))  # as it is read back
+    return files.digest(whole(config, KIND))
 
 
 def is_synthesis(path: str | Path) -> bool:
@@ -108,33 +104,7 @@ class SynthesisDirectory:
             ValueError: The directory holds something else, or a run with another configuration; the message lists the
                 fields that differ.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; a run needs a directory of its own.")
-        config = _whole(config)
-        held = files.read_json(self.path / "config.json") if self.path.is_dir() else None
-        if held is None:
-            if self.path.is_dir() and (found := sorted(entry.name for entry in self.path.iterdir())):
-                raise ValueError(
-                    f"{self.path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new "
-                    "directory."
-                )
-            self.path.mkdir(parents=True, exist_ok=True)
-            files.write_json(self.path / "config.json", config)
-        elif held.get("kind") != KIND:
-            raise ValueError(
-                f"{self.path} holds the gradients of a dataset, not a synthesis run: name another directory."
-            )
-        elif held != config:
-            changed = "; ".join(
-                f"{name}: {_shown(held.get(name))} there, {_shown(config.get(name))} now"
-                for name in {**held, **config}
-                if held.get(name) != config.get(name)
-            )
-            raise ValueError(
-                f"{self.path} holds a run with another configuration. {changed}. Name a new directory, or ask for the same "
-                "again; target_size and limits may change."
-            )
-        files.sweep(self.path)
+        open_run(self.path, config, KIND, hint="target_size and limits may change")
         for folder in self.rounds():
             files.sweep(folder)
 
@@ -219,8 +189,3 @@ def load_accepted(folder: Path) -> Dataset:
 
     table = pq.ParquetFile(folder / "accepted.parquet").read()
     return Dataset(table.cast(Features.from_arrow_schema(table.schema).arrow_schema))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

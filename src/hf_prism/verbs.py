@@ -186,7 +186,8 @@ def select(options: argparse.Namespace) -> int:
 
 def synthesize(options: argparse.Namespace) -> int:
     """Grow the seeds of a recipe round by round, and push every round if asked."""
-    from .recipe import Recipe, parse_changes
+    from .recipe import Recipe
+    from .settings import parse_changes
 
     changes = parse_changes(options.set)
     named = {"output": options.output, "seed": options.seed, "push_to": options.push_to}

@@ -1,0 +1,73 @@
+"""A directory belongs to one run: it is opened with the run's configuration, and any other one is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import files
+
+
+def whole(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A configuration as it is read back: JSON values, and what kind of run it is."""
+    return json.loads(json.dumps({"kind": kind, **config}))
+
+
+def open_run(path: Path, config: Mapping[str, Any], kind: str, *, hint: str = "") -> bool:
+    """Begin a run with this configuration in a directory, or go on with it.
+
+    Args:
+        path: The directory; made if need be.
+        config: What decides the result, as JSON values.
+        kind: Of the run, such as `"synthesis"`.
+        hint: The end of the message about another configuration.
+
+    Returns:
+        Whether the run was begun before.
+
+    Raises:
+        ValueError: The directory holds something else, or a run with another configuration; the message lists the fields
+            that differ.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; a run needs a directory of its own.")
+    config = whole(config, kind)
+    held = files.read_json(path / "config.json") if path.is_dir() else None
+    if held is None:
+        if path.is_dir() and (found := sorted(entry.name for entry in path.iterdir())):
+            raise ValueError(
+                f"{path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new directory."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        files.write_json(path / "config.json", config)
+        return False
+    if held.get("kind") != kind:
+        theirs = f"a run of the kind {held['kind']!r}" if "kind" in held else "the gradients of a dataset, or a model"
+        raise ValueError(f"{path} holds {theirs}, not one of the kind {kind!r}: name another directory.")
+    if held != config:
+        changed = "; ".join(differences(held, config))
+        raise ValueError(
+            f"{path} holds a run with another configuration. {changed}. Name a new directory, or ask for the same again"
+            f"{hint and '; '}{hint}."
+        )
+    files.sweep(path)
+    return True
+
+
+def differences(held: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The fields that differ, down to the innermost: `sampling.seed: 0 there, 1 now`."""
+    told = []
+    for name in {**held, **config}:
+        there, now = held.get(name), config.get(name)
+        if isinstance(there, dict) and isinstance(now, dict):
+            told += differences(there, now, f"{prefix}{name}.")
+        elif there != now:
+            told.append(f"{prefix}{name}: {_shown(there)} there, {_shown(now)} now")
+    return told
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
