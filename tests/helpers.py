@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -84,6 +86,14 @@ DEEPSEEK_R1 = (
     "{% else %}{{ '<|assistant|>' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
 )
+
+
+def data_file(name: str) -> Path:
+    """A file of the real data beside the checkout; the test is skipped where it is not."""
+    path = Path(os.environ.get("HF_PRISM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / name
+    if not path.exists():
+        pytest.skip(f"needs {path}; HF_PRISM_DATA names the folder")
+    return path
 
 
 def tiny_tokenizer(

@@ -28,18 +28,18 @@ LOGIN = "Log in with `hf auth login`, or set HF_TOKEN; tokens are made at https:
 Result = TypeVar("Result")
 
 
-def files_to_change(repo_id: str, token: str | None = None) -> list[str]:
-    """The files of a dataset that the owner of the token may write to; none where it can be made.
+def files_to_change(repo_id: str, token: str | None = None, repo_type: str = "dataset") -> list[str]:
+    """The files of a dataset or model that the owner of the token may write to; none where it can be made.
 
     Raises:
         ValueError: Not an id, no token or one that may not write, somebody else's namespace or dataset.
     """
-    _check_repo_id(repo_id)
+    _check_repo_id(repo_id, repo_type)
     api = HfApi(token=token)
     account = _account(api)
     try:
-        patiently(lambda: api.auth_check(repo_id, repo_type="dataset", write=True))
-        return patiently(lambda: api.list_repo_files(repo_id, repo_type="dataset"))
+        patiently(lambda: api.auth_check(repo_id, repo_type=repo_type, write=True))
+        return patiently(lambda: api.list_repo_files(repo_id, repo_type=repo_type))
     except HfHubHTTPError as error:
         if error.response.status_code == 404:
             _check_namespace(repo_id, account)
@@ -47,16 +47,16 @@ def files_to_change(repo_id: str, token: str | None = None) -> list[str]:
         if error.response.status_code not in (401, 403):
             raise
         raise ValueError(
-            f"the dataset {repo_id} exists, but {account['name']}, whose token this is, may not write to it. Push to "
+            f"the {repo_type} {repo_id} exists, but {account['name']}, whose token this is, may not write to it. Push to "
             f"another name, such as {account['name']}/{repo_id.split('/')[1]}, or ask its owner for the right."
         ) from error
 
 
-def _check_repo_id(repo_id: str) -> None:
+def _check_repo_id(repo_id: str, repo_type: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} cannot be the name of a dataset: {error} Write it as USER/NAME.") from error
+        raise ValueError(f"{repo_id!r} cannot be the name of a {repo_type}: {error} Write it as USER/NAME.") from error
     if "/" not in repo_id:
         raise ValueError(f"{repo_id!r} does not say whose it is: write it as USER/NAME.")
 

@@ -188,7 +188,8 @@ def _wilson(mean: float, error: float, n: int, k: int) -> tuple[float, float]:
     t = student_t(n - 1)
     centre = (mean + t**2 / (2 * size)) / (1 + t**2 / size)
     half = t / (1 + t**2 / size) * math.sqrt(mean * (1 - mean) / size + t**2 / (4 * size**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Without the rounding at an end that the mean itself reaches.
+    return (0.0 if mean == 0 else max(0.0, centre - half)), (1.0 if mean == 1 else min(1.0, centre + half))
 
 
 def _flipped(gaps: np.ndarray, seed: int) -> float:

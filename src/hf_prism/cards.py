@@ -1,4 +1,4 @@
-"""Dataset cards: our YAML keys and one block of text of ours in them, and every other byte the user's.
+"""Cards of datasets and models: our YAML keys and one block of text of ours in them, and every other byte the user's.
 
 What stands between the two markers is written anew by every push. The YAML is edited as text, so that comments, order
 and quoting of the user's keys stay, and then parsed to see that it came out as meant.
@@ -44,6 +44,15 @@ def merged_card(
         >>> print(merged_card(b"", "user/rows", block="Two rows.", tags=["hf_prism"], num_rows=2).splitlines()[-3:])
         ['<!-- hf_prism:begin -->', 'Two rows.', '<!-- hf_prism:end -->']
     """
+    return with_keys(old, repo_id, block, lambda theirs: _our_keys(theirs, tags, num_rows, data_files, license))
+
+
+def with_keys(old: bytes, repo_id: str, block: str, our_keys: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> str:
+    """The card of any repository, with our block and the keys that `our_keys` makes of those that are there.
+
+    Raises:
+        ValueError: As `merged_card`.
+    """
     where = f"README.md of {repo_id}"
     try:
         text = old.decode()
@@ -55,7 +64,7 @@ def merged_card(
     match = re.match(r"(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", text, re.DOTALL | re.MULTILINE)
     head, front, tail = match.groups() if match else (f"---{newline}", "", f"---{newline}")
     body = text[match.end() :] if match else text
-    front = _merged_yaml(front, lambda old: _our_keys(old, tags, num_rows, data_files, license), newline, where)
+    front = _merged_yaml(front, our_keys, newline, where)
     return head + front + tail + _with_block(body, block, newline, where)
 
 
@@ -166,3 +175,10 @@ def code(value: Any) -> str:
     """A value as a Python literal in a code span, with nothing in it that could end the span, the cell or the line."""
     text = value if isinstance(value, str) and re.fullmatch(r"[\w./:+-]+", value, re.ASCII) else repr(value)
     return "`" + text.replace("`", r"\x60").replace("|", r"\x7c").replace("<!--", r"\x3c!--") + "`"
+
+
+def fenced(text: str, language: str) -> str:
+    """A code block that nothing in the text can end."""
+    longest = max(map(len, re.findall("`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"

@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json added_tokens.json vocab.json merges.txt "
-    "vocab.txt spiece.model sentencepiece.bpe.model chat_template.jinja chat_template.json"
+    "vocab.txt spiece.model spm.model sentencepiece.bpe.model chat_template.jinja chat_template.json"
 ).split()
 
 

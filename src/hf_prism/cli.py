@@ -12,6 +12,13 @@ from . import options as shared
 from .options import PAPER_PROXY as PAPER_PROXY
 
 
+VERBS = {
+    "distill": "student_verbs.distill",
+    "evaluate": "student_verbs.evaluate",
+    "compare-models": "student_verbs.compare_models",
+}
+"""Where the verbs that `hf_prism.verbs` has not got are."""
+
 METHODS = ("greedy", "round_robin", "inverse_cluster_size", "random")
 
 
@@ -21,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = _parser().parse_args(arguments)
     try:
-        status = getattr(import_module("hf_prism.verbs"), options.verb)(options)
+        module, _, function = VERBS.get(options.verb, f"verbs.{options.verb}").rpartition(".")
+        status = getattr(import_module(f"hf_prism.{module}"), function)(options)
         ranks.leave()
         return status
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -43,8 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hf-prism {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_score, _featurize, _compare, _select, _report, _synthesize, _doctor, _demo):
+    # In the order in which one meets them.
+    for add in (_score, _featurize, _compare, _select, _report, _synthesize, _distill, _evaluate, _compare_models):
         add(verbs)
+    _doctor(verbs)
+    _demo(verbs)
     return parser
 
 
@@ -137,17 +148,75 @@ def _synthesize(verbs: Any) -> None:
         'PrismaticSynthesizer(MathTask(), generator, solver, featurizer).run(seeds, "DIR", target_size=N)',
     )
     verb.add_argument("recipe", metavar="RECIPE", help="YAML file, such as those in examples/recipes")
-    verb.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="another value for a key of the recipe, such as generator.model=MODEL; may be repeated",
-    )
+    shared.add_set(verb, "generator.model=MODEL")
     verb.add_argument("--dry-run", action="store_true", help="say what it would cost, send and compute nothing")
     verb.add_argument("--seed", type=int, help="seed of every draw and request; default: the recipe's")
     shared.add_output(verb, "run directory, in place of the recipe's; resumed if it holds the same run")
     shared.add_push(verb, "every round")
+    shared.add_json(verb)
+
+
+def _distill(verbs: Any) -> None:
+    verb = _verb(
+        verbs, "distill", "train a student on a dataset, and evaluate it", 'distill(rows, base="MODEL", output="DIR")'
+    )
+    verb.add_argument("recipe", metavar="RECIPE", help="YAML file, such as sft_small.yaml in examples/recipes")
+    shared.add_set(verb, "base=MODEL or training.learning_rate=1.0e-5")
+    verb.add_argument(
+        "--dry-run", action="store_true", help="check and show everything up to the first step, and stop"
+    )
+    shared.add_output(verb, "run directory, in place of the recipe's; resumed if it holds the same run")
+    verb.add_argument("--push-to", metavar="USER/NAME", help="push the student to the Hub, as a model with a card")
+    verb.add_argument("--private", action="store_true", help="push it as a private one")
+    shared.add_json(verb)
+
+
+def _evaluate(verbs: Any) -> None:
+    verb = _verb(
+        verbs,
+        "evaluate",
+        "the accuracy of a model on benchmarks, with error bars",
+        'evaluation.evaluate(TransformersGenerator("MODEL"), ["math500"], "DIR")',
+    )
+    shared.add_student(verb)
+    verb.add_argument(
+        "--benchmarks",
+        metavar="NAME,...",
+        required=True,
+        help="names such as math500 (an unknown one lists all), NAME@REVISION, NAME=FILE for a copy of one, or a file of "
+        "your own with prompt and answer, or premise, hypothesis and label",
+    )
+    verb.add_argument("--samples", metavar="K", type=int, default=1, help="answers to each item (default 1)")
+    verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
+    verb.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this share (default 1)"
+    )
+    verb.add_argument("--max-tokens", type=int, default=4096, help="longest answer (default 4096)")
+    verb.add_argument(
+        "--prompt", metavar="TEXT", help="another prompt: '{problem}', or a text with {premise} and {hypothesis}"
+    )
+    verb.add_argument("--system-prompt", metavar="TEXT", help="a system message before each prompt")
+    verb.add_argument("--max-items", metavar="N", type=int, help="a random subset of N items of each benchmark")
+    shared.add_seed(verb, "every draw")
+    verb.add_argument("--output", metavar="DIR", required=True, help="run directory; resumed if it holds the same run")
+    verb.add_argument(
+        "--lm-eval", metavar="DIR", help="write task files for lm-eval of these benchmarks there, and evaluate nothing"
+    )
+    shared.add_json(verb)
+
+
+def _compare_models(verbs: Any) -> None:
+    verb = _verb(
+        verbs,
+        "compare-models",
+        "which of several evaluated models is better",
+        'evaluation.compare_models({"base": "DIR", "student": "DIR"})',
+    )
+    verb.add_argument(
+        "runs", metavar="DIR", nargs="+", help="--output of `hf-prism evaluate`; NAME=DIR gives it a name"
+    )
+    shared.add_seed(verb, "the tests")
+    shared.add_output(verb, "where compare-models.json and compare-models.png go")
     shared.add_json(verb)
 
 

@@ -23,9 +23,10 @@ import numpy as np
 from . import files, ranks
 from .accuracy import difference, mean_of
 from .benchmarks import TWO_LABELS, Benchmark, Items, find, names_of, read
-from .encoder import EncoderGenerator
+from .encoder import EncoderGenerator, is_classifier
 from .generation import Generator, Request, RequestLog, Sampling
 from .grading import VERSION, grade, summarise, verdict_rows
+from .local import TransformersGenerator
 from .rows import load_rows, write_parquet
 from .run_config import open_run
 from .verification import MathVerifier
@@ -166,6 +167,21 @@ class _Asked:
         done = Evaluation(self.student.name, results, means, self.directory, self.setting, _versions())
         files.write_json(self.directory / "result.json", done.as_dict())
         return done
+
+
+def local_student(model: str, *, revision: str | None = None, device: str | None = None, **options: Any) -> Student:
+    """A model in this process: one that writes, or an encoder that labels pairs, whichever its configuration says.
+
+    Args:
+        model: A Hub id or a folder.
+        revision: Branch, tag or commit of a Hub id.
+        device: Where it runs.
+        options: More arguments of `TransformersGenerator`; of an encoder `batch_size` alone is used.
+    """
+    if is_classifier(model, revision):
+        batch = {"batch_size": options["batch_size"]} if "batch_size" in options else {}
+        return EncoderGenerator(model, revision=revision, device=device, **batch)
+    return TransformersGenerator(model, revision=revision, device=device, **options)
 
 
 def _check_samples(student: Student, samples: int, sampling: Sampling) -> None:

@@ -51,6 +51,32 @@ def add_featurizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run code from the proxy's repository")
 
 
+def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    """Other values for the keys of a recipe."""
+    told = f"another value for a key of the recipe, such as {example}; may be repeated"
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=told)
+
+
+def add_student(parser: argparse.ArgumentParser) -> None:
+    """A model that answers, and where it runs."""
+    parser.add_argument("--model", metavar="MODEL", required=True, help="Hub id, folder, or what the server calls it")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
+    parser.add_argument(
+        "--backend",
+        default="transformers",
+        choices=["transformers", "server", "vllm"],
+        help="transformers (default; for an encoder too), an OpenAI-compatible server, or vLLM in this process",
+    )
+    parser.add_argument("--base-url", metavar="URL", help="of the server, such as http://127.0.0.1:8000/v1")
+    parser.add_argument("--provider", help="of Hugging Face's Inference Providers, instead of a URL")
+    parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the server's key")
+    parser.add_argument("--concurrency", type=int, default=32, help="requests at a time to a server (default 32)")
+    parser.add_argument("--batch-size", type=int, default=32, help="answers at a time with transformers (default 32)")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
+    parser.add_argument("--device", help="torch device (default: cuda if there is one)")
+    parser.add_argument("--no-chat-template", action="store_true", help="for a student trained on plain text")
+
+
 def add_seed(parser: argparse.ArgumentParser, of: str = "the sketch and of --max-samples") -> None:
     """The one seed of a command."""
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {of} (default 0)")

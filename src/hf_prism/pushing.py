@@ -51,16 +51,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Held:
-    """What a dataset holds, as the start of one try to change it."""
+    """What a repository holds, as the start of one try to change it."""
 
     repo_id: str
     commit: str
     files: frozenset[str]
     token: str | None
+    repo_type: str = "dataset"
 
     def read(self, name: str) -> bytes:
         """A small file; empty where there is none."""
-        return read_file(self.repo_id, name, self.commit, self.token) if name in self.files else b""
+        return read_file(self.repo_id, name, self.commit, self.token, self.repo_type) if name in self.files else b""
 
     def change(self, changes: Mapping[str, Path | bytes | None], title: str) -> str:
         """Commit new contents, None to delete a file. What is there already is not sent; no change makes no commit."""
@@ -71,12 +72,14 @@ class Held:
         ]
         api = HfApi(token=self.token)
         return api.create_commit(
-            self.repo_id, operations, commit_message=title, repo_type="dataset", parent_commit=self.commit
+            self.repo_id, operations, commit_message=title, repo_type=self.repo_type, parent_commit=self.commit
         ).oid
 
 
-def push(repo_id: str, attempt: Callable[[Held], str], *, private: bool, token: str | None) -> str:
-    """Make the dataset where there is none, and try until the Hub takes the change.
+def push(
+    repo_id: str, attempt: Callable[[Held], str], *, private: bool, token: str | None, repo_type: str = "dataset"
+) -> str:
+    """Make the repository where there is none, and try until the Hub takes the change.
 
     Args:
         repo_id: `USER/NAME`.
@@ -84,28 +87,29 @@ def push(repo_id: str, attempt: Callable[[Held], str], *, private: bool, token: 
             if the answer was lost.
         private: Whether a new dataset is private. An existing public one is then refused.
         token: Of the Hub.
+        repo_type: "dataset" or "model".
     """
     api = HfApi(token=token)
     # Without a wish, the Hub decides: an organisation's datasets may be private by default.
-    patiently(lambda: api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True))
+    patiently(lambda: api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True))
     # An old shard that is to be deleted may be gone by then.
-    return patiently(lambda: attempt(_held(api, repo_id, private, token)), EntryNotFoundError)
+    return patiently(lambda: attempt(_held(api, repo_id, private, token, repo_type)), EntryNotFoundError)
 
 
-def _held(api: HfApi, repo_id: str, private: bool, token: str | None) -> Held:
-    info = api.dataset_info(repo_id)
+def _held(api: HfApi, repo_id: str, private: bool, token: str | None, repo_type: str) -> Held:
+    info: Any = api.repo_info(repo_id, repo_type=repo_type)
     assert info.sha is not None  # only a list of repositories leaves it out
     if private and not info.private:
         raise ValueError(
             f"{repo_id} is public, but private was asked for. Make it private in its settings on the Hub, or leave "
             "private out."
         )
-    return Held(repo_id, info.sha, frozenset(sibling.rfilename for sibling in info.siblings or []), token)
+    return Held(repo_id, info.sha, frozenset(sibling.rfilename for sibling in info.siblings or []), token, repo_type)
 
 
-def read_file(repo_id: str, name: str, revision: str, token: str | None) -> bytes:
+def read_file(repo_id: str, name: str, revision: str, token: str | None, repo_type: str = "dataset") -> bytes:
     """A small file as it is; the downloads of the library would turn a busy Hub into a missing file."""
-    url = hf_hub_url(repo_id, name, repo_type="dataset", revision=revision)
+    url = hf_hub_url(repo_id, name, repo_type=repo_type, revision=revision)
     response = get_session().get(url, headers=build_hf_headers(token=token))
     hf_raise_for_status(response)
     return response.content

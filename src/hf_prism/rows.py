@@ -46,6 +46,7 @@ def load_rows(
     split: str | None = None,
     max_samples: int | None = None,
     seed: int = 0,
+    revision: str | None = None,
 ) -> Dataset:
     """Load a data set from wherever it is.
 
@@ -57,6 +58,7 @@ def load_rows(
         max_samples: keep this many rows, in their order: those with the smallest hash of (seed, row number). The
             choice is the same everywhere, and the rows for 100 are among the rows for 1000.
         seed: of that choice.
+        revision: branch, tag or commit of a Hub id.
 
     Raises:
         ValueError: nothing there, nothing in it, an unknown split, a broken file; the message says which.
@@ -67,7 +69,7 @@ def load_rows(
     """
     if max_samples is not None and max_samples < 1:
         raise ValueError(f"max_samples is {max_samples}; it must be at least 1")
-    dataset = _load(data, split)
+    dataset = _load(data, split, revision)
     if len(dataset) == 0:
         raise ValueError(f"{_name(data)} holds no rows")
     if max_samples is None or max_samples >= len(dataset):
@@ -162,9 +164,13 @@ def _user_ids(values: list[Any], column: str) -> list[str]:
     return list(first_row)
 
 
-def _load(data: Any, split: str | None) -> Dataset:
+def _load(data: Any, split: str | None, revision: str | None = None) -> Dataset:
     from datasets import Dataset, DatasetDict
 
+    if revision is not None and (
+        not isinstance(data, str) or Path(data).expanduser().exists() or _looks_like_path(data)
+    ):
+        raise ValueError(f"revision={revision!r} needs a Hub id, but {_name(data)} is none")
     if isinstance(data, DatasetDict):
         return _pick_split(data, split, "the DatasetDict")
     if isinstance(data, (Dataset, list, tuple)):
@@ -181,7 +187,7 @@ def _load(data: Any, split: str | None) -> Dataset:
         return _load_file(path, split)
     if isinstance(data, Path) or _looks_like_path(data):
         raise ValueError(f"{data} does not exist{_near_files(path)}")
-    return _load_hub(data, split)
+    return _load_hub(data, split, revision)
 
 
 def _load_file(path: Path, split: str | None) -> Dataset:
@@ -212,12 +218,12 @@ def _load_folder(path: Path, split: str | None) -> Dataset:
     )
 
 
-def _load_hub(data: str, split: str | None) -> Dataset:
+def _load_hub(data: str, split: str | None, revision: str | None) -> Dataset:
     from datasets import load_dataset
 
     name, _, config = data.partition(":")
     try:
-        loaded = load_dataset(name, config or None)
+        loaded = load_dataset(name, config or None, revision=revision)
     except Exception as error:  # every layer below has its own types; the reason is passed on, never swallowed
         hint = f". Name a configuration as {name}:CONFIG" if "config" in str(error).lower() else ""
         raise ValueError(

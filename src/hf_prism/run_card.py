@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import figures
-from .cards import code, markdown_table, table
+from .cards import code, fenced, markdown_table, table
 
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ The proxy, whose gradients are compared:
 
 ### Recipe
 
-{_fenced(facts["recipe"], "yaml")}
+{fenced(facts["recipe"], "yaml")}
 
 ### Licence
 
@@ -225,10 +224,3 @@ def _verdicts_table(summaries: Sequence[RoundSummary]) -> str:
         if summary.number
     ]
     return table(("round", *(name.replace("_", " ") for name in VERDICTS)), lines)
-
-
-def _fenced(text: str, language: str) -> str:
-    """A code block that nothing in the text can end."""
-    longest = max(map(len, re.findall("`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{fence}{language}\n{text.strip()}\n{fence}"

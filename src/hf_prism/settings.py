@@ -60,7 +60,13 @@ def place(folder: Path, name: Any) -> str:
 
 def read_rows(source: str, content: Mapping[str, Any], max_samples: int | None) -> Dataset:
     """The rows that a recipe names, with the columns renamed as its `columns` says: `{prompt: question}`."""
-    rows = load_rows(source, split=content.get("split"), max_samples=max_samples, seed=content.get("seed", 0))
+    rows = load_rows(
+        source,
+        split=content.get("split"),
+        max_samples=max_samples,
+        seed=content.get("seed", 0),
+        revision=content.get("revision"),
+    )
     columns = section(content, "columns")
     for name, column in columns.items():
         if column not in rows.column_names:
