@@ -11,8 +11,8 @@ from scripted import seeds
 
 from hf_prism.cli import main
 from hf_prism.recipe import Recipe
-from hf_prism.settings import parse_changes
 from hf_prism.rows import load_rows
+from hf_prism.settings import parse_changes
 from hf_prism.synthesis import read_seeds
 from hf_prism.tasks.math import MathTask
 
