@@ -80,7 +80,8 @@ def train_classifier(
     training: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = say,
     facts: Mapping[str, Any] | None = None,
-) -> Student:
+    dry_run: bool = False,
+) -> Student | None:
     """Train a sequence classifier on pairs of premise and hypothesis, through transformers' Trainer.
 
     The same call on the same `output` goes on where it was killed, and returns at once where it is finished.
@@ -100,6 +101,10 @@ def train_classifier(
         training: Any keyword of `transformers.TrainingArguments`.
         report: Called with lines of text for the user, by the first process only.
         facts: Written into result.json beside the numbers of the student.
+        dry_run: Check and report everything up to the first step, write nothing, and stop.
+
+    Returns:
+        The student; None after a dry run.
 
     Raises:
         ValueError: A wrong option, column, label or base; too little disk space; a directory with another run.
@@ -138,7 +143,7 @@ def train_classifier(
         "training": {key: value for key, value in keywords.items() if key not in harmless},
         "processes": team.world,
     }
-    if run.open({**decides, "logging": harmless}, may_change=("logging",)):
+    if not dry_run and run.open({**decides, "logging": harmless}, may_change=("logging",)):
         run.report(f"{run.path} holds this student already, finished")
         return Student.read(run.path)
 
@@ -147,6 +152,8 @@ def train_classifier(
     keep = int(keywords.get("save_total_limit") or KEPT)
     trainer = _trainer(model, arguments, encoded, pairs, tokenizer)
     run.report(_costs(run, model, arguments, encoded, keep))
+    if dry_run:
+        return None
     trainer.add_callback(run.recorder(keep))
     trainer.train(resume_from_checkpoint=run.newest_checkpoint())
     with run.saving("model") as folder:

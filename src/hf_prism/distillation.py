@@ -91,7 +91,8 @@ def distill(
     training: Mapping[str, Any] | None = None,
     report: Report = say,
     facts: Mapping[str, Any] | None = None,
-) -> Student:
+    dry_run: bool = False,
+) -> Student | None:
     """Fine-tune a student on the completions of rows.
 
     Under `accelerate launch` or torchrun all processes call it alike; the first one prints and writes.
@@ -118,9 +119,10 @@ def distill(
         training: Keywords of trl.SFTConfig.
         report: Called with lines for the user.
         facts: What else result.json should say.
+        dry_run: Check and report everything up to loading the base, write nothing, and stop.
 
     Returns:
-        The student; its `model` folder is read by `from_pretrained`.
+        The student; its `model` folder is read by `from_pretrained`. None after a dry run.
 
     Raises:
         ValueError: Bad options or rows, a mask that is not the completion's, no space on the disk, another run in
@@ -182,14 +184,16 @@ def distill(
         "training": {name: _plain(value) for name, value in given.items() if name not in LOGGING},
         "logging": {name: _plain(value) for name, value in given.items() if name in LOGGING},
     }
-    if run.open(config, may_change=("logging",)):
+    if not dry_run and run.open(config, may_change=("logging",)):
         run.report(f"{run.path} is finished; nothing to do")
         return Student.read(run.path)
     keep = int(given.get("save_total_limit") or KEEP)
-    if supervision.skipped or supervision.truncated:
+    if (supervision.skipped or supervision.truncated) and not dry_run:
         run.write_lines("left_out.jsonl", supervision.left_out())
     run.report(preflight(supervision, proxy))
     run.report(_costs(supervision, proxy, args, run, adapter, packing=packing, keep=keep, dtype=dtype))
+    if dry_run:
+        return None
 
     proxy.tokenizer.chat_template = proxy.renderer.template
     model = load_base(proxy, attention, "bfloat16" if adapter is not None and dtype == "bfloat16" else "float32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ def whole(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return json.loads(json.dumps({"kind": kind, **config}))
 
 
-def open_run(path: Path, config: Mapping[str, Any], kind: str, *, hint: str = "") -> bool:
+def open_run(
+    path: Path, config: Mapping[str, Any], kind: str, *, may_change: Collection[str] = (), hint: str = ""
+) -> bool:
     """Begin a run with this configuration in a directory, or go on with it.
 
     Args:
         path: The directory; made if need be.
         config: What decides the result, as JSON values.
         kind: Of the run, such as `"synthesis"`.
+        may_change: Fields that do not decide the result.
         hint: The end of the message about another configuration.
 
     Returns:
@@ -46,12 +49,15 @@ def open_run(path: Path, config: Mapping[str, Any], kind: str, *, hint: str = ""
     if held.get("kind") != kind:
         theirs = f"a run of the kind {held['kind']!r}" if "kind" in held else "the gradients of a dataset, or a model"
         raise ValueError(f"{path} holds {theirs}, not one of the kind {kind!r}: name another directory.")
-    if held != config:
-        changed = "; ".join(differences(held, config))
+    fixed, now = ({key: value for key, value in each.items() if key not in may_change} for each in (held, config))
+    if fixed != now:
+        changed = "; ".join(differences(fixed, now))
         raise ValueError(
             f"{path} holds a run with another configuration. {changed}. Name a new directory, or ask for the same again"
             f"{hint and '; '}{hint}."
         )
+    if held != config:
+        files.write_json(path / "config.json", config)
     files.sweep(path)
     return True
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from .cards import code, fenced, markdown_table, table
 
@@ -27,11 +26,11 @@ def card_keys(old: Mapping[str, Any], facts: Mapping[str, Any], license: str | N
     A base or dataset is named only if it is on the Hub: a path of this machine would be a broken link.
     """
     kind = facts["student"]
-    hub_base = None if "@" not in facts["base_name"] or facts["base_is_local"] else facts["base"]
+    hub_base = None if facts["base_is_local"] else facts["base"]
     results = [
         {
             "task": {"type": "text-classification" if kind == "classification" else "text-generation"},
-            "dataset": {"name": NAMES.get(name, name), "type": found["source"].partition(":")[0]},
+            "dataset": {"name": NAMES.get(name, name), "type": _dataset(name, found["source"])},
             "metrics": [{"type": "accuracy", "name": "pass@1", "value": round(100 * found["accuracy"], 2)}],
         }
         for name, found in (facts.get("evaluation") or {}).items()
@@ -46,6 +45,15 @@ def card_keys(old: Mapping[str, Any], facts: Mapping[str, Any], license: str | N
         "tags": tags + [tag for tag in MODEL_TAGS if tag not in tags],
         "model-index": [{"name": facts["name"], "results": results}] if results else None,
     }
+
+
+def _dataset(name: str, source: str) -> str:
+    """The Hub id of a benchmark; of a file its name, for its path would mean nothing elsewhere."""
+    return (
+        name
+        if source.count("/") != 1 or source.startswith((".", "/", "~")) or Path(source).suffix
+        else source.partition(":")[0]
+    )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -197,11 +205,3 @@ def _commands(repo_id: str, facts: Mapping[str, Any]) -> str:
     )
     line += f" --seed {setting['seed']} --output evaluation"
     return f"The evaluation again (benchmarks of your own as files):\n\n{fenced(line, 'bash')}"
-
-
-def is_valid(card: str) -> bool:
-    """Whether the YAML at the top of a card can be read."""
-    try:
-        return isinstance(yaml.safe_load(card.split("---")[1]), dict)
-    except (yaml.YAMLError, IndexError):
-        return False

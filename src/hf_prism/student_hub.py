@@ -9,6 +9,7 @@ README.md                                      the card: YAML merged into the us
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 from . import files, pushing
 from .access import files_to_change, patiently
 from .cards import with_keys
-from .checkpoint import local_folder
 from .pushing import CARD, ROWS_FILE, TEXTS, Held, read_file
 from .student_card import card_keys, student_card
 
@@ -55,9 +55,7 @@ def push_student(
     check_can_push_student(repo_id, run, token)
     facts = {
         **result,
-        "student": "classification" if "labels" in config else "sft",
         "name": repo_id.split("/")[1],
-        "base_is_local": local_folder(result["base"]) is not None,
     }
     attempt = partial(_attempt, folder, run, facts, license)
     return pushing.push(repo_id, attempt, private=private, token=token, repo_type="model")
@@ -81,8 +79,6 @@ def check_can_push_student(repo_id: str, run: str | None = None, token: str | No
 
 
 def _check_not_taken(repo_id: str, held: Any, read: Any, run: str | None) -> None:
-    import re
-
     others = sorted(name for name in held if not re.fullmatch(TEXTS, name))
     if ROWS_FILE not in held:
         if others:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 STUDENTS = {"sft": "distillation.distill", "classification": "classification.train_classifier"}
 OWN = ("student", "data", "data_revision", "split", "columns", "max_samples", "seed", "evaluation", "proxy")
 PUSHING = ("push_to", "private", "license")
-MADE_HERE = ("rows", "report", "facts", "column_mapping")
+MADE_HERE = ("rows", "report", "facts", "column_mapping", "dry_run")
 OF_EVALUATION = ("samples", "seed", "prompt", "system_prompt", "max_items")
 
 
@@ -159,6 +159,8 @@ class StudentRecipe:
         names = [name for name in keywords_of(self.train) if name not in MADE_HERE]
         found = {name: self.content[name] for name in names if name in self.content}
         found["base"] = place(self.folder, found["base"])
+        if str(found.get("chat_template", "")).endswith(".jinja"):
+            found["chat_template"] = place(self.folder, found["chat_template"])
         return found
 
     def evaluation_arguments(self) -> dict[str, Any]:

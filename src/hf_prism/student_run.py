@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import files, ranks
 from .benchmarks import find, names_of, read
+from .checkpoint import local_folder
 from .evaluation import Evaluation, Student, evaluate, local_student, read_evaluation
 from .local import pin
+from .settings import name_only
 from .student_recipe import StudentRecipe
 
 
@@ -48,11 +50,19 @@ def run(recipe: StudentRecipe, *, dry_run: bool = False) -> dict[str, Any] | Non
         from .student_hub import check_can_push_student
 
         check_can_push_student(push_to)
-    trained = recipe.train(rows, facts=known, report=tell, **recipe.arguments())
+    trained = recipe.train(rows, facts=known, report=tell, dry_run=dry_run, **recipe.arguments())
     if trained is None:
         return None
-    result = {**known, **trained.as_dict(), "base_name": pin(trained.base, recipe.content.get("revision"))[0]}
-    result["recipe"] = recipe.public_text()
+    base = recipe.arguments()["base"]
+    result = {
+        **known,
+        **trained.as_dict(),
+        "student": recipe.content.get("student", "sft"),
+        "base": str(name_only(base)),
+        "base_name": pin(base, recipe.content.get("revision"))[0],
+        "base_is_local": local_folder(base) is not None,
+        "recipe": recipe.public_text(),
+    }
     if recipe.proxy:
         result["g_vendi"] = _score(recipe, rows)
     evaluations = _evaluations(recipe, trained.model)

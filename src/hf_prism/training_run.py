@@ -37,6 +37,7 @@ from transformers import TrainerCallback
 
 from . import files
 from .ranks import Team
+from .run_config import open_run
 from .run_directory import in_bytes
 from .samples import near
 
@@ -134,27 +135,7 @@ class TrainingRun:
             ValueError: The directory holds something else, or a run with another configuration; the message lists the
                 fields that differ.
         """
-        return self.team.agree(lambda: self._open(json.loads(json.dumps({"kind": KIND, **config})), set(may_change)))
-
-    def _open(self, config: dict[str, Any], may_change: set[str]) -> bool:
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; a training run needs a directory of its own")
-        held = files.read_json(self.path / "config.json") if self.path.is_dir() else None
-        if held is None and self.path.is_dir() and (found := sorted(entry.name for entry in self.path.iterdir())):
-            raise ValueError(
-                f"{self.path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new directory"
-            )
-        if held is not None and held.get("kind") != KIND:
-            raise ValueError(f"{self.path} holds a run of another kind ({held.get('kind')!r}): name a new directory")
-        if held is not None and (changed := _differences(held, config, may_change)):
-            raise ValueError(
-                f"{self.path} holds a run with another configuration. {'; '.join(changed)}. Name a new directory, or ask for "
-                "the same again"
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
-        files.sweep(self.path)
-        if held != config:
-            files.write_json(self.path / "config.json", config)
+        self.team.agree(lambda: open_run(self.path, config, KIND, may_change=tuple(may_change)))
         return (self.path / "result.json").is_file()
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -347,22 +328,6 @@ def as_time(seconds: float) -> str:
     """``2 h 05 min``."""
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {int(seconds) % 60:02d} s"
-
-
-def _differences(held: Mapping[str, Any], config: Mapping[str, Any], ignored: set[str], at: str = "") -> list[str]:
-    changed = []
-    for name in sorted({*held, *config} - ignored):
-        there, now = held.get(name), config.get(name)
-        if isinstance(there, dict) and isinstance(now, dict):
-            changed += _differences(there, now, set(), f"{at}{name}.")
-        elif there != now:
-            changed.append(f"{at}{name}: {_shown(there)} there, {_shown(now)} now")
-    return changed
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _step(checkpoint: Path) -> int:
