@@ -49,6 +49,7 @@ bench: $(VENV)/bench-installed
 	$(BENCH)/decontamination.py --sweep                   # some minutes
 	$(RUN) examples/train_embedded.py --seed 1 --width 128 --float32 --minutes 14 --output out/second_proxy
 	$(BENCH)/synthesis.py --second-proxy out/second_proxy # half an hour
+	$(BENCH)/students.py                                  # an hour
 
 soak: install
 	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"

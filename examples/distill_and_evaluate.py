@@ -26,6 +26,7 @@ from hf_prism.tasks.simulation import skewed_rows, write_rows
 
 RECIPES = Path(__file__).parent / "recipes"
 COLUMNS = ("id", "prompt", "completion", "answer", "level")
+SPARE = 20  # rows of the pool that may turn out to be problems of the benchmarks
 
 
 def main() -> None:
@@ -33,8 +34,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--strategy", default="prismatic", choices=["prismatic", "naive", "persona"])
     parser.add_argument("--size", type=int, default=500, help="rows that the student is trained on")
-    parser.add_argument("--items", type=int, default=400, help="problems of each benchmark")
-    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--items", type=int, default=300, help="problems of each benchmark")
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument(
         "--seed", type=int, default=0, help="draws seeds, favourites, requests and the order of training"
     )
@@ -56,19 +57,19 @@ def main() -> None:
         "strategy": options.strategy,
         "seed": options.seed,
         "generator.favourite_seed": options.seed,
-        "target_size": options.size,
+        "target_size": options.size + SPARE,
     }
     recipe = Recipe.load(RECIPES / "embedded.yaml", changes)
     pool = recipe.synthesizer().run(
-        recipe.seeds(), options.output / "pool", target_size=options.size, progress=False, **recipe.limits()
+        recipe.seeds(), options.output / "pool", target_size=options.size + SPARE, progress=False, **recipe.limits()
     )
-    shared = {row["prompt"] for row in (*alike, *chains)} & set(pool.dataset["prompt"])
-    if shared:
-        raise ValueError(f"{len(shared)} problems of the benchmarks are in the pool: take another --seed.")
+    asked = {row["prompt"] for row in (*alike, *chains)}
+    unseen = [dict(row) for row in pool.dataset if row["prompt"] not in asked]  # chance makes a few problems twice
+    kept = [{column: row[column] for column in COLUMNS[:-1]} for row in unseen[: options.size]]
+    write_rows(options.output / "train.jsonl", kept)
 
     student = {
-        "data": str(options.output / "pool"),
-        "max_samples": options.size,
+        "data": str(options.output / "train.jsonl"),
         "output": str(options.output / "student"),
         "training.num_train_epochs": options.epochs,
         "training.seed": options.seed,

@@ -77,3 +77,22 @@ def test_custom_task_is_short_and_its_answers_are_right(monkeypatch, capsys):
     runpy.run_path(str(script), run_name="__main__")
     told = re.findall(r"^Spell (\w+) backwards\. .* => (\w+)$", capsys.readouterr().out, re.MULTILINE)
     assert len(told) == 3 and all(answer == word[::-1] for word, answer in told)
+
+
+def test_distill_and_evaluate(tmp_path, monkeypatch, capsys):
+    arguments = ["--output", str(tmp_path / "out"), "--size", "110", "--items", "6", "--epochs", "0.3"]
+    monkeypatch.setattr(sys, "argv", ["distill_and_evaluate.py", *arguments])
+    runpy.run_path(str(EXAMPLES / "distill_and_evaluate.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "student less base:" in told and re.search(r"^  chains .* of 6 items, p = ", told, re.MULTILINE)
+    result = json.loads((tmp_path / "out/student/result.json").read_text())
+    assert result["rows"] == 110 and result["g_vendi"]["n"] == 110 and set(result["evaluation"]) == {"alike", "chains"}
+    assert json.loads(told.splitlines()[-1])["g_vendi"] == result["g_vendi"]["g_vendi"]
+
+
+def test_the_chains_of_the_recipe_are_those_that_the_example_writes(tmp_path, monkeypatch):
+    output = tmp_path / "chains.jsonl"
+    arguments = ["--chains", "--rows", "200", "--seed", "2026", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["procedural_seeds.py", *arguments])
+    runpy.run_path(str(EXAMPLES / "procedural_seeds.py"), run_name="__main__")
+    assert output.read_bytes() == (EXAMPLES / "recipes/embedded_chains.jsonl").read_bytes()
