@@ -140,6 +140,15 @@ def test_a_tolerance_holds_for_numbers_only(verifier):
     assert judge_math("4.2", "4.29", None, verifier) is not Verdict.EQUAL
 
 
+def test_the_unit_of_an_answer_counts_where_the_data_name_one(tmp_path, verifier):
+    row = {"id": "1", "prompt": "How long?", "answer": "45", "unit": "minute", "tolerance": None}
+    items = read(find(f"olympiadbench={write(tmp_path / 'rows.jsonl', [row, {**row, 'id': '2', 'unit': '%'}])}"))
+    said = {r"45 \text{ seconds}": "wrong", r"\frac{3}{4} \text{ hour}": "right", "45": "right"}
+    for answer, verdict in said.items():
+        assert judge(items, items.items[0], rf"\boxed{{{answer}}}", verifier).verdict == verdict
+    assert judge(items, items.items[1], r"\boxed{45\%}", verifier).verdict == "right"
+
+
 def test_a_box_is_asked_for_where_a_number_alone_may_be_anything(verifier):
     item = Item("1", {"problem": "?"}, "7")
     texts = {

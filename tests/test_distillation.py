@@ -182,7 +182,7 @@ def test_another_configuration_is_refused_by_its_fields(model, tmp_path):
     changed = [*ROWS[:-1], {**ROWS[-1], "completion": "7"}]
     with pytest.raises(ValueError, match=r"rows.learned_tokens: .*; rows_digest"):
         student(model, tmp_path / "run", rows=changed)
-    with pytest.raises(ValueError, match="dtype: \"float32\" there, \"bfloat16\" now"):
+    with pytest.raises(ValueError, match='dtype: "float32" there, "bfloat16" now'):
         student(model, tmp_path / "run", dtype="bfloat16")
     student(model, tmp_path / "run", training={"logging_steps": 2, "save_steps": 1})  # they decide no weight
     (tmp_path / "other").mkdir()

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_prism.normal_form import alike
 from hf_prism.verification import MathVerifier, Verdict, final_answer, label_vote, last_boxed, majority_vote
 
 
@@ -217,6 +219,153 @@ def test_two_answers_are_judged_as_by_hand(verifier, gold, answer, truth):
     assert verifier.verify(gold, answer) is truth
 
 
+# (one, other, are they the same?): what algebra does not see, or sees where there is nothing.
+RULES = [
+    ("52_8", r"(52)_{\text{eight}}", EQUAL),
+    ("52_8", "52_9", DIFFERENT),
+    ("x = 52_8", "52_{8}", EQUAL),
+    (r"\$5.05", "505 cents", EQUAL),
+    (r"\$18.90", r"18.90 \text{ cents}", DIFFERENT),
+    (r"3 \text{ feet}", r"36 \text{ inches}", EQUAL),
+    (r"60 \text{ mph}", r"1 \text{ mile per minute}", EQUAL),
+    (r"1 \text{ L}", r"1000 \text{ cm}^3", EQUAL),
+    (r"144 \text{ m}^3", r"144 \text{ m}^2", DIFFERENT),
+    (r"9 \text{ a.m.}", r"9 \text{ p.m.}", DIFFERENT),
+    (r"7 \text{ cm}, 2 \text{ s}", r"2 \text{ s}, 7 \text{ cm}", EQUAL),
+    ("2", r"2 \text{ million}", DIFFERENT),
+    ("2,000,000", r"2 \text{ million}", EQUAL),
+    ("5", r"5 \text{ or more}", DIFFERENT),
+    ("5", r"5 \text{ or } 6", DIFFERENT),
+    ("2", "2h", DIFFERENT),
+    ("x + 2t", "x + 2s", DIFFERENT),
+    (r"30^\circ", r"\frac{\pi}{6}", EQUAL),
+    ("30", r"\frac{\pi}{6}", DIFFERENT),
+    (r"\sin 30^\circ", r"\frac12", EQUAL),
+    (r"\frac{2}{3}", r"66\frac{2}{3}\%", EQUAL),
+    ("1", r"100\%", EQUAL),
+    ("2.5", r"2.5\%", DIFFERENT),
+    (r"20\%, 30\%", "30, 20", EQUAL),
+    (r"1.1\overline{6}", r"\frac{7}{6}", EQUAL),
+    (r"\frac{1}{3}", "0.33333333", DIFFERENT),
+    (r"1 \pm 2", "3, -1", EQUAL),
+    (r"1 \pm 2", "3", DIFFERENT),
+    (r"\pm(1, 2)", "(1, 2), (-1, -2)", EQUAL),
+    ("x = 2, y = 3", "y = 3, x = 2", EQUAL),
+    ("x = 2, y = 3", "y = 2, x = 3", DIFFERENT),
+    ("x = 2, y = 3", "3, 2", DIFFERENT),
+    ("(x, y) = (2, 3)", "y = 3, x = 2", EQUAL),
+    ("x = 5", "y = 5", DIFFERENT),
+    ("4", "2x = 4", DIFFERENT),
+    ("f(x) = ax", "f(t) = at", EQUAL),
+    ("f(x) = ax", "f(a) = aa", DIFFERENT),
+    ("f(x) = xt", "f(t) = tt", DIFFERENT),
+    ("f(x) = x", "g(x) = x", DIFFERENT),
+    ("P(A) = 1/2", "P(B) = 1/2", DIFFERENT),
+    (r"m_{\max} = 5", r"m_{\min} = 5", UNDECIDED),
+    ("(-3, 3)", "|x| < 3", EQUAL),
+    ("(-3, 3)", "|x - 2| < 3", DIFFERENT),
+    (r"(-\infty, 6)", "2x < 6", DIFFERENT),
+    (r"(-\infty, 3)", "x < 3", EQUAL),
+    (r"(-\infty, 3)", r"x \le 3", DIFFERENT),
+    (r"(-\infty, 3) \cup (3, \infty)", r"x \ne 3", EQUAL),
+    ("x > 3", "y > 3", DIFFERENT),
+    (r"3 \le x \le 5", r"5 \ge x \ge 3", EQUAL),
+    ("3, 5", "(5, 3)", DIFFERENT),
+    (r"\{3, 5\}", "(3, 5)", DIFFERENT),
+    ("3 R^2", "3 r^2", DIFFERENT),
+    ("2R + r", "3r", DIFFERENT),
+    ("10^{-20}", "10^{-21}", DIFFERENT),
+    ("e^{-50}", "e^{-60}", DIFFERENT),
+    (r"\frac{1}{2004!}", r"\frac{1}{2304!}", DIFFERENT),
+    (r"\sqrt{2} \sqrt{3} - \sqrt{6}", "0 + 0", EQUAL),
+    (r"(\sqrt{2}-1)^{20}", r"(3-2\sqrt{2})^{10}", EQUAL),
+    ("5", "(3, 5", UNDECIDED),
+    (r"\text{no solution}", r"\text{No solution}", EQUAL),
+    (r"\text{(C)}", "(C) Plane", EQUAL),
+    (r"\text{(A)}", "(A) and (B)", DIFFERENT),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "truth"), RULES)
+def test_what_is_written_in_two_ways_is_one_answer_and_what_only_looks_alike_is_not(verifier, one, other, truth):
+    assert verifier.verify(one, other) is truth
+
+
+def digits(value: int, base: int) -> str:
+    return (digits(value // base, base) if value >= base else "") + str(value % base)
+
+
+def listed(values) -> str:
+    return ", ".join(map(str, values))
+
+
+def ways_of_a_fraction(value: Fraction) -> list[str]:
+    top, bottom = value.as_integer_ratio()
+    ways = [f"{top}/{bottom}", rf"\frac{{{top}}}{{{bottom}}}", rf"\frac{{{100 * top}}}{{{bottom}}}\%"]
+    return [*ways, f"{float(value)}"] if 1000 % bottom == 0 else ways
+
+
+def ways_of_an_interval(value: tuple[str, int, int, str]) -> list[str]:
+    left, start, end, right = value
+    less = {"[": r"\le", "]": r"\le", "(": "<", ")": "<"}
+    brackets = f"{left}{start}, {end}{right}"
+    return [brackets, rf"x \in {brackets}", f"{start} {less[left]} x {less[right]} {end}"]
+
+
+DIGIT = st.integers(-9, 9)
+# By kind: values, and all ways to write one.
+KINDS = {
+    "whole number": (
+        st.integers(-2000, 2000),
+        lambda value: [f"{value}", f"{value:,}", f"{value}.0", f"x = {value}", rf"\frac{{{3 * value}}}{{3}}"],
+    ),
+    "fraction": (
+        st.builds(Fraction, st.integers(-2000, 2000), st.sampled_from([2, 5, 7, 8, 9, 12, 125])),
+        ways_of_a_fraction,
+    ),
+    "tuple": (
+        st.tuples(DIGIT, DIGIT, DIGIT),
+        lambda value: [f"({listed(value)})", rf"\left( {listed(value)} \right)", f"(a, b, c) = ({listed(value)})"],
+    ),
+    "named values": (
+        st.tuples(DIGIT, DIGIT),
+        lambda value: [way.format(*value) for way in ("(a, b) = ({}, {})", "a = {}, b = {}", "b = {1}, a = {0}")],
+    ),
+    "set": (
+        st.frozensets(DIGIT, min_size=2, max_size=4),
+        lambda value: [rf"\{{{listed(value)}\}}", listed(sorted(value)), " or ".join(f"x = {each}" for each in value)],
+    ),
+    "interval": (
+        st.tuples(st.sampled_from("[("), DIGIT, DIGIT, st.sampled_from("])")).filter(
+            lambda value: value[1] < value[2]
+        ),
+        ways_of_an_interval,
+    ),
+    "numeral": (
+        st.tuples(st.integers(1, 99), st.integers(2, 9)),
+        lambda value: [way.format(digits(*value), value[1]) for way in ("{}_{}", "{}_{{{}}}", "({})_{}")],
+    ),
+    "money": (
+        st.integers(1, 3000),
+        lambda value: [f"\\${value / 100:.2f}", rf"{value} \text{{ cents}}", f"{value / 100:.2f} dollars"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_answers_of_a_kind_are_the_same_if_and_only_if_their_values_are(verifier, kind):
+    values, ways = KINDS[kind]
+
+    @settings(deadline=None, max_examples=100, derandomize=True)
+    @given(st.data(), values)
+    def compare(data, one):
+        other = data.draw(values | st.just(one))
+        gold, answer = (data.draw(st.sampled_from(ways(value))) for value in (one, other))
+        assert (verifier.verify(gold, answer) is EQUAL) is (one == other), (gold, answer)
+
+    compare()
+
+
 HOSTILE = [
     r"9^{9^{9^{9}}}",
     r"10000000!^{10000000!}",
@@ -247,6 +396,32 @@ def test_hostile_answers_are_given_up_in_time_from_many_threads_and_leave_the_ot
             thread.join(120)
         assert all(verdict in (UNDECIDED, DIFFERENT) for verdict in found), found
         assert verifier.verify(r"\frac{2}{4}", r"\frac{1}{2}") is EQUAL
+
+
+TOKENS = r"\text{ | \{ | \} | { | } | ( | ) | [ | ] | , | = | < | \le | \pm | x | f(t) | 2 | 0.5 | \overline{3} | ^ | _8".split(
+    " | "
+)
+TOKENS += [r"\circ", " and ", " or ", "|", r"\in ", r"\infty", "cm", r"\$", "%", "-", r"\frac", r"\setminus ", " "]
+REPEATED = [
+    "5a", "1", "1 ", "$", r"\$", "(", r"\{", "A ", "x=", "x=1,", "x<1 or ", r"\pm", r"\text{ a}", "cm ", "cm^2 ", "f(t)=",
+    "111,", "|", "'",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(st.lists(st.sampled_from(TOKENS), max_size=12), st.lists(st.sampled_from(TOKENS), max_size=12))
+def test_whatever_two_texts_are_they_can_be_written_alike_or_told_apart(one, other):
+    found = alike("".join(one), "".join(other))
+    assert found is None or all(isinstance(text, str) for text in found)
+
+
+@pytest.mark.parametrize("text", REPEATED)
+def test_writing_alike_takes_no_time_that_grows_faster_than_the_text(text):
+    long = text * (9000 // len(text))
+    began = time.monotonic()
+    for one, other in ((long, "5"), ("5" + long + "!", r"5 \text{ cm}, \pi"), (long + r"^\circ\pm", long)):
+        alike(one, other)
+    assert time.monotonic() - began < 2
 
 
 def children(parent: int) -> list[int]:

@@ -106,7 +106,7 @@ _TABLE: tuple[Benchmark, ...] = (
     ),
     _math("gsm8k", "openai/gsm8k:main", problem="question", answer_in="####", or_number=True),
     _math("gsm8k_platinum", "madrylab/gsm8k-platinum:main", problem="question", answer_in="####", or_number=True),
-    _nli("hans", "jhu-cogsci/hans:plain_text", "validation", labels=HANS_LABELS, revision="refs/convert/parquet"),
+    _nli("hans", "jhu-cogsci/hans", "validation", labels=HANS_LABELS, revision="refs/convert/parquet"),
     _nli("anli_r1", "facebook/anli", "test_r1", labels=NUMBERED),
     _nli("anli_r2", "facebook/anli", "test_r2", labels=NUMBERED),
     _nli("anli_r3", "facebook/anli", "test_r3", labels=NUMBERED),
@@ -342,7 +342,11 @@ def _item(benchmark: Benchmark, row: dict[str, Any], columns: Mapping[str, str],
         label = _label(benchmark, row[columns[target]], columns[target], where)
         return None if label is None else Item(name, texts, label)
     tolerance = row.get("tolerance") or row.get("error")
-    return Item(name, texts, _gold(benchmark, row[columns[target]], columns[target], where), _tolerance(tolerance))
+    gold = _gold(benchmark, row[columns[target]], columns[target], where)
+    unit = str(row.get("unit") or "").strip(" $")
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9/^ ]*", unit):  # of OlympiadBench: 45 seconds are no 45 minutes
+        gold = rf"{gold} \text{{ {unit} }}"
+    return Item(name, texts, gold, _tolerance(tolerance))
 
 
 def _text(value: Any, column: str, where: str) -> str:

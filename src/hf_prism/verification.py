@@ -1,4 +1,4 @@
-r"""Which answer a text gives, whether two answers are the same, and what most of them say.
+r"""Whether two answers are the same, and what most of them say.
 
 Answers are compared by math-verify, in processes of their own: SymPy can run for ever on a short expression, cannot be
 stopped from inside, and its timeouts work in the main thread only. A comparison has three outcomes, since a failure to
@@ -20,99 +20,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 from queue import LifoQueue
 
+from .answers import after_thinking as after_thinking
+from .answers import final_answer as final_answer
+from .answers import last_boxed as last_boxed
+from .answers import number, plain, word
+from .normal_form import alike
 from .worker import LARGEST
 
 
 STARTS_WITHIN = 60.0
 """Seconds that a worker may take to import math-verify."""
-
-
-# ---- the answer of a text --------------------------------------------------------------------------------------------
-
-
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` whose braces are balanced, None where there is none.
-
-    Braces behind a backslash belong to the content. `\fbox{...}` counts, and so does `\boxed 5`. A box that the text ends
-    in the middle of is none.
-
-    Example:
-        >>> last_boxed(r"so \boxed{1}, no, \boxed{\frac{1}{2}}")
-        '\\frac{1}{2}'
-    """
-    for found in reversed(list(re.finditer(r"\\(?:boxed|fbox)(?![A-Za-z])\s*", text))):
-        if text[found.end() : found.end() + 1] == "{":
-            content = _braced(text, found.end())
-        else:
-            bare = re.match(r"-?[^\s$\\{},.;]+(?:\.\d+)?", text[found.end() :])
-            content = bare[0] if bare else None
-        if content is not None and content.strip():
-            return content.strip()
-    return None
-
-
-def _braced(text: str, start: int) -> str | None:
-    """What stands between the brace at `start` and the one that closes it."""
-    depth = 0
-    for brace in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
-        if brace[0] == "{":
-            depth += 1
-        elif brace[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start + 1 : start + brace.start()]
-    return None
-
-
-def after_thinking(text: str) -> str | None:
-    """The text after the last `</think>`; None where a `<think>` never ends.
-
-    Example:
-        >>> after_thinking("<think>Hm.</think>Yes."), after_thinking("<think>Hm.")
-        ('Yes.', None)
-    """
-    answer = text.rpartition("</think>")[2]
-    return None if "<think>" in answer else answer
-
-
-NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-MARKED = re.compile(
-    rf"(?:####|^\s*A\s*:|\b(?:final\s+)?answer\s*(?:is|:|=))[ \t]*:?[ \t]*([^\n]*?{NUMBER}[^\n]*)",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def final_answer(text: str, *, or_number: bool = False) -> str | None:
-    r"""The answer that a text ends with.
-
-    Only what follows the last `</think>` is read; a `<think>` that never ends answers nothing. The last balanced
-    `\boxed{}` is the answer, and an empty one is none.
-
-    Args:
-        text: A solution.
-        or_number: Without a box, take what follows the last `####`, `A:` or `answer is`, if there is a number in it, else
-            the last number of the text. For texts of models that were not asked for a box.
-
-    Returns:
-        The answer, a number without thousands separators and signs of money; None where there is none.
-
-    Example:
-        >>> final_answer(r"<think>\boxed{3}?</think> It is \boxed{4}."), final_answer("She has $1,200.", or_number=True)
-        ('4', '1200')
-    """
-    answer = after_thinking(text)
-    if answer is None:
-        return None
-    if (boxed := last_boxed(answer)) is not None or not or_number:
-        return boxed
-    marked = MARKED.findall(answer)
-    numbers = re.findall(NUMBER, marked[-1] if marked else answer)
-    if not numbers:
-        return None
-    return numbers[0 if marked else -1].replace(",", "").removeprefix("+").rstrip(".")
 
 
 # ---- two answers -----------------------------------------------------------------------------------------------------
@@ -168,14 +87,23 @@ class MathVerifier:
             gold: The right answer, as it stands in a box, with or without dollar signs.
             answer: The answer to judge, likewise.
         """
+        gold, answer = plain(gold), plain(answer)
+        if not gold or not answer:
+            return Verdict.UNDECIDED
         quick = _at_once(gold, answer)
         if quick is not None:
             return quick
         if len(gold) + len(answer) > LARGEST:
             return Verdict.UNDECIDED
+        pair = alike(gold, answer)
+        if pair is None:
+            return Verdict.DIFFERENT
+        quick = _at_once(*pair)
+        if quick is not None:
+            return quick
         worker = self._free.get()
         try:
-            return worker.verify(_plain(gold), _plain(answer), self.time_limit)
+            return worker.verify(*pair, self.time_limit)
         finally:
             self._free.put(worker)
 
@@ -286,66 +214,20 @@ class _Worker:
             self._kill()
 
 
-def _at_once(gold: str, answer: str) -> Verdict | None:
-    """The verdict on what needs no algebra: equal texts, two plain numbers, letters of a choice; else None."""
-    one, other = _plain(gold), _plain(answer)
-    if not one or not other:
-        return Verdict.UNDECIDED
-    if re.sub(r"\s+", " ", one) == re.sub(r"\s+", " ", other):
+BLANKS = r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])|(?<=\s)\s+"
+"""White space that parts nothing."""
+
+
+def _at_once(one: str, other: str) -> Verdict | None:
+    """The verdict on what needs no algebra: equal texts, two plain numbers, words; else None."""
+    if re.sub(BLANKS, "", one) == re.sub(BLANKS, "", other):
         return Verdict.EQUAL
-    numbers = [_number(text) for text in (one, other)]
-    if numbers.count(None) == 1:  # `18 dollars` answers `18`
-        numbers = [_number(_without_unit(text)) for text in (one, other)]
-    if None not in numbers:
-        return Verdict.EQUAL if numbers[0] == numbers[1] else Verdict.DIFFERENT
-    words = [_word(text) for text in (one, other)]
-    if None not in words:
-        same = words[0] == words[1]
-        # Single letters may be variables that differ from one another, or labels of a choice: different either way.
-        return Verdict.EQUAL if same else Verdict.DIFFERENT
+    for read in (number, word):
+        values = read(one), read(other)
+        if None not in values:
+            # Single letters may be variables that differ from one another, or labels of a choice: different either way.
+            return Verdict.EQUAL if values[0] == values[1] else Verdict.DIFFERENT
     return None
-
-
-def _plain(text: str) -> str:
-    r"""Without what surrounds an answer: white space, dollar signs, `\(...\)`, a full stop."""
-    text = text.strip()
-    while True:
-        before = text
-        text = (
-            re.sub(r"^\$\$?(.*?)\$?\$$", r"\1", text, flags=re.DOTALL) if text.count("$") - text.count("\\$") else text
-        )
-        text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text, flags=re.DOTALL).strip()
-        text = text.rstrip(" .\n") if not text.endswith("\\") else text
-        text = re.sub(r"(?<=\d)\s+(?=[a-z](?![a-zA-Z]))", "", text)  # 9 i
-        if text == before:
-            return text
-
-
-def _number(text: str) -> Fraction | None:
-    """The value of a plain decimal number; thousands separators and money are understood, a percentage is not plain."""
-    text = re.sub(r"\\[,;! ]|\{,\}", lambda found: "," if found[0] == "{,}" else "", text)
-    text = re.sub(r"^([-+]?)\s*\\?\$\s*", r"\1", text)
-    if not re.fullmatch(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,400})(?:\.\d{0,400})?|[-+]?\.\d{1,400}", text):
-        return None
-    return Fraction(text.replace(",", "").rstrip("."))
-
-
-SCALES = ("hundred", "thousand", "million", "billion", "trillion", "dozen", "percent", "half", "halves", "pi")
-
-
-def _without_unit(text: str) -> str:
-    """A number without the words behind it, unless these change its value."""
-    match = re.fullmatch(rf"({NUMBER})\s+([A-Za-z]{{2,}}(?:\s+[A-Za-z]+)*)", text)
-    return match[1] if match and not set(match[2].lower().split()) & set(SCALES) else text
-
-
-def _word(text: str) -> str | None:
-    r"""A word in lower case, out of `\text{}` and brackets; None for anything else. `pi` and such are numbers."""
-    text = re.sub(r"^\\(?:text|textbf|mathrm|mathbf|textit|operatorname)\{(.*)\}$", r"\1", text.strip()).strip()
-    match = re.fullmatch(r"\(?([A-Za-z]+)[).:]*", text)
-    if match is None or match[1].lower() in ("pi", "e", "i", "infinity", "inf", "infty"):
-        return None
-    return match[1].lower() if len(match[1]) > 1 else match[1]
 
 
 # ---- many answers ----------------------------------------------------------------------------------------------------
