@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hf_prism.evaluation import compare_models
+from hf_prism.model_comparison import compare_models
 from hf_prism.recipe import Recipe
 from hf_prism.student_recipe import StudentRecipe
 from hf_prism.student_run import run

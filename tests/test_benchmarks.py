@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 from helpers import data_file
 
-from hf_prism.benchmarks import BENCHMARKS, Benchmark, Item, Items, find, judge, judge_math, names_of, read
+from hf_prism.benchmarks import BENCHMARKS, Benchmark, Item, Items, find, names_of, read
 from hf_prism.generation import Response
-from hf_prism.grading import grade, majority, summarise
+from hf_prism.grading import grade, judge, judge_math, majority, summarise
 from hf_prism.verification import MathVerifier, Verdict
 
 

@@ -14,9 +14,10 @@ from helpers import save_tiny_model, tiny_tokenizer
 
 from hf_prism.accuracy import accuracy, difference
 from hf_prism.cli import main
-from hf_prism.evaluation import compare_models, evaluate, read_evaluation
+from hf_prism.evaluation import evaluate, read_evaluation
 from hf_prism.generation import Request, Response, Sampling
 from hf_prism.local import TransformersGenerator
+from hf_prism.model_comparison import compare_models
 from hf_prism.rows import load_rows
 from hf_prism.tasks.procedural import generate
 

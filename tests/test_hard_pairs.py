@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_prism.benchmarks import judge_math
+from hf_prism.grading import judge_math
 from hf_prism.verification import MathVerifier, Verdict
 
 

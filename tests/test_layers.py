@@ -98,6 +98,7 @@ LEVELS = [
         "doctor",
         "demo",
         "evaluation",
+        "model_comparison",
         "watching",
         "training_run",
         "footprint",

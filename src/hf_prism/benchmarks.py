@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .files import digest
 from .rows import describe, load_rows
 from .samples import near
-from .tasks.nli import LABELS, label_of
-from .verification import MathVerifier, Verdict, final_answer, last_boxed
+from .tasks.nli import LABELS
+from .verification import final_answer, last_boxed
 
 
 if TYPE_CHECKING:
@@ -171,20 +171,6 @@ class Items:
         return self.benchmark.prompt.format_map(item.fields)
 
 
-@dataclass(frozen=True)
-class Graded:
-    """What became of a response.
-
-    Attributes:
-        answer: What it answers; None where no answer was found.
-        verdict: `right`; `wrong`; `invalid`, without an answer; `undecided`, an answer that could not be compared. Only
-            `right` counts.
-    """
-
-    answer: str | None
-    verdict: Literal["right", "wrong", "invalid", "undecided"]
-
-
 def find(spec: str, *, prompt: str | None = None) -> Benchmark:
     """A benchmark of the table, or one made of a file.
 
@@ -250,44 +236,6 @@ def read(benchmark: Benchmark, *, max_items: int | None = None, seed: int = 0) -
     if not items:
         raise ValueError(f"{benchmark.source} has no items.")
     return Items(replace(benchmark, revision=commit), tuple(items.values()), len(chosen) - len(items))
-
-
-def judge(items: Items, item: Item, text: str, verifier: MathVerifier) -> Graded:
-    """The answer of a response, and whether it is right.
-
-    Args:
-        items: The benchmark.
-        item: Of it.
-        text: The response.
-        verifier: Compares mathematical answers.
-
-    Example:
-        >>> from hf_prism.benchmarks import Benchmark, Item, Items, judge
-        >>> items = Items(Benchmark("sums", "math", "sums.jsonl"), (Item("1", {"problem": "1 + 1?"}, "2"),))
-        >>> judge(items, items.items[0], r"It is \\boxed{2}.", MathVerifier()).verdict
-        'right'
-    """
-    if items.benchmark.kind == "nli":
-        label = TWO_LABELS[1] if re.search(r"\bnot[_ ]entailment\b", text[-60:].lower()) else label_of(text)
-        if label is not None and items.labels == TWO_LABELS:
-            label = label if label == "entailment" else TWO_LABELS[1]
-        return Graded(label, "invalid" if label is None else "right" if label == item.gold else "wrong")
-    answer = final_answer(text, or_number=items.benchmark.or_number)
-    if answer is None:
-        return Graded(None, "invalid")
-    found = judge_math(item.gold, answer, item.tolerance, verifier)
-    words: dict[Verdict, Any] = {Verdict.EQUAL: "right", Verdict.DIFFERENT: "wrong", Verdict.UNDECIDED: "undecided"}
-    return Graded(answer, words[found])
-
-
-def judge_math(gold: str, answer: str, tolerance: float | None, verifier: MathVerifier) -> Verdict:
-    """Whether an answer is right, within the tolerance of a benchmark that has one."""
-    if tolerance is not None:
-        values = [re.fullmatch(r"[-+]?\d*\.?\d+", text.strip(" $%\\")) for text in (gold, answer)]
-        if values[0] and values[1]:
-            near_enough = abs(float(values[0][0]) - float(values[1][0])) <= tolerance * (1 + 1e-12)
-            return Verdict.EQUAL if near_enough else Verdict.DIFFERENT
-    return verifier.verify(gold, answer)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ def _compare_models(verbs: Any) -> None:
         verbs,
         "compare-models",
         "which of several evaluated models is better",
-        'evaluation.compare_models({"base": "DIR", "student": "DIR"})',
+        'model_comparison.compare_models({"base": "DIR", "student": "DIR"})',
     )
     verb.add_argument(
         "runs", metavar="DIR", nargs="+", help="--output of `hf-prism evaluate`; NAME=DIR gives it a name"

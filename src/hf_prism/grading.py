@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .accuracy import accuracy
-from .benchmarks import Graded, Item, Items, judge
+from .benchmarks import TWO_LABELS, Item, Items
 from .generation import Response
-from .verification import MathVerifier, Verdict
+from .tasks.nli import label_of
+from .verification import MathVerifier, Verdict, final_answer
 
 
 if TYPE_CHECKING:
@@ -20,6 +23,58 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the rules below; part of every result, raised when the same responses get other numbers."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What became of a response.
+
+    Attributes:
+        answer: What it answers; None where no answer was found.
+        verdict: `right`; `wrong`; `invalid`, without an answer; `undecided`, an answer that could not be compared. Only
+            `right` counts.
+    """
+
+    answer: str | None
+    verdict: Literal["right", "wrong", "invalid", "undecided"]
+
+
+def judge(items: Items, item: Item, text: str, verifier: MathVerifier) -> Graded:
+    """The answer of a response, and whether it is right.
+
+    Args:
+        items: The benchmark.
+        item: Of it.
+        text: The response.
+        verifier: Compares mathematical answers.
+
+    Example:
+        >>> from hf_prism.benchmarks import Benchmark, Item, Items
+        >>> items = Items(Benchmark("sums", "math", "sums.jsonl"), (Item("1", {"problem": "1 + 1?"}, "2"),))
+        >>> judge(items, items.items[0], r"It is \\boxed{2}.", MathVerifier()).verdict
+        'right'
+    """
+    if items.benchmark.kind == "nli":
+        label = TWO_LABELS[1] if re.search(r"\bnot[_ ]entailment\b", text[-60:].lower()) else label_of(text)
+        if label is not None and items.labels == TWO_LABELS:
+            label = label if label == "entailment" else TWO_LABELS[1]
+        return Graded(label, "invalid" if label is None else "right" if label == item.gold else "wrong")
+    answer = final_answer(text, or_number=items.benchmark.or_number)
+    if answer is None:
+        return Graded(None, "invalid")
+    found = judge_math(item.gold, answer, item.tolerance, verifier)
+    words: dict[Verdict, Any] = {Verdict.EQUAL: "right", Verdict.DIFFERENT: "wrong", Verdict.UNDECIDED: "undecided"}
+    return Graded(answer, words[found])
+
+
+def judge_math(gold: str, answer: str, tolerance: float | None, verifier: MathVerifier) -> Verdict:
+    """Whether an answer is right, within the tolerance of a benchmark that has one."""
+    if tolerance is not None:
+        values = [re.fullmatch(r"[-+]?\d*\.?\d+", text.strip(" $%\\")) for text in (gold, answer)]
+        if values[0] and values[1]:
+            near_enough = abs(float(values[0][0]) - float(values[1][0])) <= tolerance * (1 + 1e-12)
+            return Verdict.EQUAL if near_enough else Verdict.DIFFERENT
+    return verifier.verify(gold, answer)
 
 
 def grade(items: Items, responses: Sequence[Sequence[Response]], verifier: MathVerifier) -> list[list[Graded]]:

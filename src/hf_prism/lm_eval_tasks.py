@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from .benchmarks import Benchmark, Item, Items, judge, names_of, read
+from .benchmarks import Benchmark, Item, Items, names_of, read
 from .files import write_atomically
+from .grading import judge
 from .verification import MathVerifier
 
 

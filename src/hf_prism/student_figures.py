@@ -11,7 +11,7 @@ from .student_card import NAMES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .evaluation import ModelComparison
+    from .model_comparison import ModelComparison
 
 
 def comparison_figure(result: ModelComparison) -> Figure:

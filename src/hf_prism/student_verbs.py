@@ -89,7 +89,7 @@ def _student(options: argparse.Namespace) -> Student:
 def compare_models(options: argparse.Namespace) -> int:
     """Tell which of several evaluated models is better, and how sure that is."""
     from . import files
-    from .evaluation import compare_models as compared
+    from .model_comparison import compare_models as compared
 
     directories = _named(options.runs)
     result = compared(directories, seed=options.seed)
