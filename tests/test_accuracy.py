@@ -127,6 +127,11 @@ def test_students_that_never_differ_have_an_interval_all_the_same():
     assert found.p_value == 1 and found.difference == 0 and found.interval[1] == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
+def test_gaps_that_are_all_alike_leave_an_interval():
+    found = difference([[1.0], [1.0]], [[0.0], [0.0]])
+    assert found.p_value == 0.5 and found.interval[0] < 0.2 and found.interval[1] == 1
+
+
 def test_quantiles_are_those_of_the_table():
     # Student's t, 97.5 %: Abramowitz and Stegun, table 26.10.
     table = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 8: 2.306, 10: 2.228, 29: 2.045, 120: 1.980}

@@ -116,7 +116,15 @@ SAID = {  # response: verdict where the gold is (entailment, neutral, not_entail
     "Label: entailment": "right wrong wrong",
     "It follows.\nLabel: **Neutral**.": "wrong right right",
     "contradiction": "wrong wrong right",
-    "not_entailment": "wrong wrong right",
+    "not_entailment": "invalid invalid right",
+    r"\boxed{\text{not\_entailment}}": "invalid invalid right",
+    "Label: non-entailment": "invalid invalid right",
+    "It could be entailment, but no. Label: not entailment.": "invalid invalid right",
+    "**not** entailment": "invalid invalid right",
+    "The hypothesis is not entailed.": "invalid invalid right",
+    "It is not entailment. Label: neutral": "wrong right right",
+    "It is not entailed, it is a contradiction.": "wrong wrong right",
+    "<think>it is not entailment": "invalid invalid invalid",
     "<think>entailment?</think> neutral": "wrong right right",
     "<think>entailment": "invalid invalid invalid",
     "neutral or entailment": "invalid invalid invalid",
@@ -135,6 +143,7 @@ def test_labels_are_read_and_three_are_mapped_to_two(verifier, text):
 
 def test_a_tolerance_holds_for_numbers_only(verifier):
     cases = {("4.2", "4.29"): True, ("4.2", "4.31"): False, ("4.2", "4.2\\%"): True, ("4.2", "\\frac{21}{5}"): True}
+    cases |= {("1,000", "1000.1"): True, ("4.2", "4.3"): True, ("4.2", "\\frac{43}{10}"): False}
     for (gold, answer), right in cases.items():
         assert (judge_math(gold, answer, 0.1, verifier) is Verdict.EQUAL) == right
     assert judge_math("4.2", "4.29", None, verifier) is not Verdict.EQUAL
@@ -215,6 +224,16 @@ BAD_FILES = {
     "an id twice": ([ROW, ROW], "the id 'a' is there twice"),
     "no label column": ([{"premise": "P", "hypothesis": "H"}], "no column 'label'"),
     "a label that is a number": ([{**PAIR, "label": 1}], "labels are entailment, neutral, contradiction"),
+    "two labels and three": (
+        [{**PAIR, "id": "b", "label": "not_entailment"}, PAIR],
+        "items of two labels and of three",
+    ),
+    "no number": ([{**ROW, "answer": float("nan")}], "answer is nan, which answers nothing"),
+    "a tolerance that is none": (
+        [{**ROW, "tolerance": "0.1,0.1"}],
+        "tolerance is '0.1,0.1'; a tolerance is one number",
+    ),
+    "a tolerance below zero": ([{**ROW, "tolerance": -1}], "tolerance is -1"),
     "a label that is none": ([{**PAIR, "label": "maybe"}], "label is 'maybe'"),
 }
 
@@ -235,7 +254,15 @@ def test_an_unknown_benchmark_is_an_error_that_lists_all():
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    {"{question}": "asks for 'question'", "Solve it.": "has no {problem}", "{problem": "is no format string"}.items(),
+    {
+        "{question}": "asks for 'question'",
+        "Solve it.": "has no {problem}",
+        "{problem": "is no format string",
+        "{problem.__class__}": "asks for 'problem.__class__'",
+        "{problem:.2}": "formats a field",
+        "{problem!r}": "formats a field",
+        "{problem:{answer}}": "formats a field",
+    }.items(),
 )
 def test_a_prompt_that_does_not_fit_is_an_error(prompt, message):
     with pytest.raises(ValueError) as error:
@@ -263,3 +290,32 @@ def test_every_benchmark_of_the_table_has_a_prompt_with_its_fields(name):
     shown = Items(benchmark, (item,)).prompt(item)
     assert all(f"<{field}>" in shown for field in fields)
     assert ("\\boxed{}" in shown) == (benchmark.kind == "math")
+
+
+def test_a_column_that_is_called_error_is_no_tolerance(tmp_path, verifier):
+    items = read(find(write(tmp_path / "rows.jsonl", [{**ROW, "answer": "1", "error": 3}])))
+    assert judge(items, items.items[0], r"\boxed{4}", verifier).verdict == "wrong"
+
+
+def test_a_copy_of_gsm8k_may_hold_solutions_or_answers(tmp_path):
+    rows = [{"id": "a", "problem": "?", "answer": "So 70 + 2.\n#### 72"}, {"id": "b", "problem": "?", "answer": "72"}]
+    items = read(find(f"gsm8k={write(tmp_path / 'copy.jsonl', rows)}"))
+    assert [item.gold for item in items.items] == ["72", "72"]
+
+
+@pytest.mark.parametrize("name", ["../escaped", "a/b", "..", "a\0b"])
+def test_a_name_that_would_be_a_path_is_refused(name):
+    with pytest.raises(ValueError, match="cannot be the name of a benchmark"):
+        Benchmark(name, "math", "b.jsonl")
+
+
+@pytest.mark.parametrize("spec", ["x" * 300, "~nobody-of-this-name/x", "\0"])
+def test_a_spec_that_cannot_be_a_path_is_an_unknown_benchmark(spec):
+    with pytest.raises(ValueError, match="there is no benchmark"):
+        find(spec)
+
+
+def test_whole_numbers_are_written_whole(tmp_path):
+    rows = [{"id": str(i), "prompt": "?", "answer": value} for i, value in enumerate((1234567.0, 1e22, 0.25))]
+    items = read(find(write(tmp_path / "rows.jsonl", rows)))
+    assert [item.gold for item in items.items] == ["1234567", "10000000000000000000000", "0.25"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from test_encoder import answers, grammar, requests_of, save_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments, pipeline
 
-from hf_prism import classification, training_run
+from hf_prism import classification, files, training_run
 from hf_prism.classification import OWNED, _activations, train_classifier
 from hf_prism.encoder import THREE, TWO, EncoderGenerator
+from hf_prism.kinds import check_keywords
 from hf_prism.pairs import encode, read_pairs
 from hf_prism.samples import RowError
 from hf_prism.watching import NonFiniteLossError
@@ -238,20 +240,23 @@ def test_half_precision_weights_of_a_base_are_trained_in_full_precision(tmp_path
     torch.testing.assert_close(first, second, atol=0.01, rtol=0.1)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path, base):
-    tensors = weights(base)
-    name = next(name for name in tensors if "word_embeddings" in name)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tensors[name][tokenizer.convert_tokens_to_ids("▁boats")] = float("nan")
-    broken = tmp_path / "broken"
-    AutoTokenizer.from_pretrained(base).save_pretrained(broken)
-    (broken / "config.json").write_text((Path(base) / "config.json").read_text())
-    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path, base, monkeypatch):
+    token = AutoTokenizer.from_pretrained(base).convert_tokens_to_ids("▁boats")
+    load = classification._load
+
+    def poisoned(*args: Any) -> Any:
+        model = load(*args)
+        model.get_input_embeddings().register_forward_hook(
+            lambda module, ids, out: out.masked_fill((ids[0] == token)[..., None], float("nan"))
+        )
+        return model
+
+    monkeypatch.setattr(classification, "_load", poisoned)
     others = [pair for pair in PAIRS if "boats" not in pair["premise"]][:31]
     bad = next(pair for pair in PAIRS if "boats" in pair["premise"])
     rows = [{**pair, "id": f"pair-{i}"} for i, pair in enumerate([*others, bad])]
     with pytest.raises(NonFiniteLossError, match=r"step [1-4]: the loss is nan.*row 31 \(id 'pair-31'\)") as caught:
-        train(str(broken), tmp_path / "run", rows, training={"max_steps": 4})
+        train(base, tmp_path / "run", rows, training={"max_steps": 4})
     assert str(caught.value).count("(id ") == 8  # the rows of that batch and no others
     assert not (tmp_path / "run" / "model").exists()
 
@@ -360,7 +365,7 @@ def test_a_label_that_no_row_has_is_said(tmp_path, base, heard):
     ("columns", "mapping", "problem"),
     [
         (["premise", "hypothesis"], {}, "no column 'label'; columns found: premise, hypothesis"),
-        (["sentence1", "sentence2", "gold_label"], {}, "column_mapping: {premise: sentence1, hypothesis: sentence2, label: gold_label}"),
+        (["sentence1", "sentence2", "gold_label"], {}, "Name them: {premise: sentence1, hypothesis: sentence2, label: gold_label} .in a recipe the key columns"),
         (["premise", "hypothesis", "label"], {"premise": "premises"}, "no column 'premises' .did you mean 'premise'"),
         (["premise", "hypothesis", "label"], {"premis": "premise"}, "no name 'premis'.*did you mean 'premise'"),
     ],
@@ -392,8 +397,20 @@ def test_long_pairs_meet_their_policy_and_every_row_is_counted(tmp_path, base, h
     assert (student.rows, student.skipped, student.truncated) == (43 - skipped, skipped, cut)
     shown = "3 (row 1 (id 'long-0'), row 2 (id 'long-1'), row 3 (id 'long-2'))"
     assert f"{43 - skipped} kept, {shown if skipped else 0} skipped and {shown if cut else 0} cut" in heard.text
+    left = list(files.read_lines(student.output / "left_out.jsonl"))
+    assert [line["id"] for line in left] == ["long-0", "long-1", "long-2"]
+    assert {line["reason"] for line in left} == {"too_long" if skipped else "truncated"}
+    if skipped:
+        assert [line["row"] for line in left] == [1, 2, 3]
+        assert all(re.search(r"row \d .*: \d+ tokens, over the limit of 48", line["detail"]) for line in left)
     saved = json.loads((student.model / "tokenizer.json").read_text())
     assert saved["truncation"] is None  # what was cut here is not cut for everybody
+
+
+def test_rows_without_ids_have_one_each_by_their_content():
+    rows = [{name: pair[name] for name in ("premise", "hypothesis", "label")} for pair in PAIRS[:30]]
+    first, again = read_pairs(Dataset.from_list(rows)).ids, read_pairs(Dataset.from_list(rows[::-1])).ids
+    assert first == again[::-1] and len(set(first)) == len({(row["premise"], row["hypothesis"]) for row in rows})
 
 
 def test_what_is_kept_of_a_cut_pair_is_the_head_of_its_longer_part(base):
@@ -462,6 +479,10 @@ def test_the_memory_that_is_told_is_near_what_autograd_keeps(tmp_path, kind, hid
         ({"bf16": True}, "bf16 is not set here; the key `dtype`"),
         ({"push_to_hub": True}, "push_to_hub is not set here; the key `push_to`"),
         ({"eval_strategy": "steps"}, "eval_strategy is not set here; the key `evaluation`"),
+        ({"hub_token": "hf_secret"}, "hub_token is not set here; the key `push_to`"),
+        ({"learning_rate": "1e-5"}, "learning_rate is '1e-5', .* write 1.0e-5"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; it must be a number that is finite"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0; it must be at least 1"),
         ({"lr_scheduler_type": "cosin"}, "training: "),
     ],
 )
@@ -469,6 +490,16 @@ def test_keywords_that_cannot_be_are_refused_before_anything_is_written(tmp_path
     with pytest.raises(ValueError, match=problem):
         train(base, tmp_path / "run", training=training)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_keyword_takes_a_secret():
+    names = set(inspect.signature(TrainingArguments).parameters)
+    assert {name for name in names if name.startswith(("hub_", "push_to_")) or name.endswith("_token")} <= set(OWNED)
+
+
+def test_a_path_of_this_machine_is_not_written_down(tmp_path, base):
+    train(base, tmp_path / "run", training={"run_name": str(tmp_path / "mine"), "length_column_name": str(tmp_path)})
+    assert str(tmp_path) not in (tmp_path / "run" / "config.json").read_text()
 
 
 def test_every_keyword_that_is_set_here_is_one():
@@ -482,6 +513,14 @@ def test_every_keyword_that_is_set_here_is_one():
         ({"on_long": "cut"}, "on_long is 'cut'"),
         ({"labels": ("yes", "no")}, "labels are yes, no; they must be entailment"),
         ({"labels": "entailment"}, "labels are entailment"),
+        ({"labels": 5}, "labels is 5, which is a whole number; it must be text or a list"),
+        ({"labels": None}, "labels is None, which is nothing"),
+        ({"dtype": 16}, "dtype is 16, which is a whole number; it must be text"),
+        (
+            {"max_length": "512"},
+            "max_length is '512', which is text; it must be a whole number or null. Write it without",
+        ),
+        ({"revision": 5}, "revision is 5"),
         ({"max_length": 3}, "max_length is 3; a pair needs at least 5 tokens"),
         ({"revision": "main"}, "revision='main' needs a Hub id"),
     ],
@@ -507,5 +546,5 @@ def test_the_recipe_is_one_of_this_function():
     assert recipe.pop("student") == "classification"
     own = {"data", "split", "max_samples", "evaluation", "proxy", "push_to", "private", "license"}
     assert {*recipe} - own <= set(inspect.signature(train_classifier).parameters)
-    TrainingArguments(use_cpu=True, **training_run.check_keywords(recipe["training"], TrainingArguments, OWNED))
+    TrainingArguments(use_cpu=True, **check_keywords(recipe["training"], TrainingArguments, OWNED))
     assert sorted(recipe["labels"]) in (sorted(TWO), sorted(THREE))

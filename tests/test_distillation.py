@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +20,17 @@ from distill_launch import ROWS, TRAINING, curve, in_a_process, run
 from helpers import CHATML, GEMMA, save_tiny_model, tiny_config, tiny_model, tiny_tokenizer
 from processes import free_port, kill_at
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, SchedulerType, TrainingArguments
+from trl import SFTConfig
 
-from hf_prism import files, footprint, student_model, training_run, watching
+from hf_prism import distillation, files, footprint, student_model, training_run, watching
 from hf_prism.distillation import distill
+from hf_prism.kinds import check_keywords
 from hf_prism.proxy import ProxyModel
 from hf_prism.rows import load_rows
 from hf_prism.supervision import supervise
 from hf_prism.training_run import Student, TrainingRun
-from hf_prism.watching import NonFiniteLossError
+from hf_prism.watching import NonFiniteLossError, NonFiniteWeightsError
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -40,7 +45,9 @@ def student(model, output, **options):
     """Distil, and return the student and what was reported."""
     said = []
     training = {**TRAINING, "max_steps": 3, **options.pop("training", {})}
-    done = distill(options.pop("rows", ROWS), model, output=output, training=training, report=said.append, **options)
+    done: Any = distill(
+        options.pop("rows", ROWS), model, output=output, training=training, report=said.append, **options
+    )
     return done, "\n".join(said)
 
 
@@ -191,31 +198,128 @@ def test_another_configuration_is_refused_by_its_fields(model, tmp_path):
         student(model, tmp_path / "other")
 
 
-def poison(model, tmp_path, word="poison", value=float("nan")):
-    """The embedding of a token that one row uses becomes NaN."""
-    tokenizer = tiny_tokenizer([word] * 50)
-    path = save_tiny_model(tmp_path / "bad", tokenizer=tokenizer, tie_word_embeddings=False)
-    token = tokenizer(f" {word}")["input_ids"][-1]
-    broken = AutoModelForCausalLM.from_pretrained(path)
-    broken.get_input_embeddings().weight.data[token] = value
-    broken.save_pretrained(path)
-    return path
+def hold(output, holds, done):
+    """Open a run and keep it, in a process of its own."""
+    TrainingRun(output).open({"a": 1})
+    holds.set()
+    done.wait(60)
 
 
-def test_a_loss_that_is_not_a_number_stops_and_names_the_rows(model, tmp_path):
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    holds, done = fork.Event(), fork.Event()
+    other = fork.Process(target=hold, args=(tmp_path / "run", holds, done))
+    other.start()
+    try:
+        assert holds.wait(60)
+        for config in ({"a": 1}, {"a": 2}):
+            with pytest.raises(ValueError, match=r"run is in use by another process"):
+                TrainingRun(tmp_path / "run").open(config)
+        assert files.read_json(tmp_path / "run" / "config.json")["a"] == 1  # type: ignore[index]
+    finally:
+        done.set()
+        other.join()
+    run = TrainingRun(tmp_path / "run")
+    assert not run.open({"a": 1})  # nobody holds it any more
+    assert not TrainingRun(tmp_path / "run").open({"a": 1})  # the same process may begin again after an error
+    reopened = fork.Process(target=hold, args=(tmp_path / "run", holds, done))
+    reopened.start()
+    reopened.join()
+    assert reopened.exitcode == 1  # and still holds it
+
+
+def test_a_finished_run_is_held_by_nobody(model, tmp_path):
+    done, _ = student(model, tmp_path / "run", training={"max_steps": 1})
+    config = files.read_json(done.output / "config.json")
+    process = multiprocessing.get_context("fork").Process(target=TrainingRun(done.output).open, args=(config,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_directory_where_nothing_was_trained_takes_another_configuration(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".lock").touch()  # all that is there of a run that was killed at once
+    run = TrainingRun(path, report=lambda text: None)
+    run.open({"a": 1})
+    run.write_lines("left_out.jsonl", [{"id": "x"}])
+    assert run.newest_checkpoint() is None
+    run.checkpoints.mkdir()
+    run.open({"a": 2})
+    assert files.read_json(path / "config.json") == {"kind": "training", "a": 2}
+    assert not (path / "left_out.jsonl").exists()
+    for made in (run.checkpoints / "checkpoint-1" / "x", run.model / "x", run.log, path / "result.json"):
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text("{}")
+        with pytest.raises(ValueError, match="another configuration. a: 2 there, 3 now"):
+            run.open({"a": 3})
+        shutil.rmtree(made.parent) if made.parent != path else made.unlink()
+    run.open({"a": 3})
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_called_a_student(model, tmp_path, monkeypatch):
+    """Loss and gradient of the step are finite; what the step leaves is not."""
+    train_step = transformers.Trainer.training_step
+
+    def breaking(self, model, *args, **options):
+        loss = train_step(self, model, *args, **options)
+        if self.state.global_step == 1:
+            model.get_output_embeddings().weight.data[3, 3] = float("inf")
+        return loss
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", breaking)
+    for name, training in (("end", {"max_steps": 2}), ("checkpoint", {"max_steps": 4, "save_steps": 1})):
+        with pytest.raises(NonFiniteWeightsError, match=r"step 2: the weights are not finite \(.*weight\)"):
+            student(model, tmp_path / name, training={**training, "per_device_train_batch_size": 4})
+        assert not (tmp_path / name / "model").exists() and not (tmp_path / name / "result.json").exists()
+    assert [path.name for path in (tmp_path / "checkpoint" / "checkpoints").iterdir()] == ["checkpoint-1"]
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 3: the loss is nan; the weights were not finite before"
+    ) as caught:
+        student(model, tmp_path / "loss", training={"max_steps": 4, "per_device_train_batch_size": 4})
+    assert "stopped before it reached the weights" not in str(caught.value)
+
+
+def poison(model, monkeypatch, word="poison"):
+    """The embedding of a token that one row uses is not a number, though all weights are sound."""
+    token = tiny_tokenizer([word] * 50)(f" {word}")["input_ids"][-1]
+    load = distillation.load_base
+
+    def poisoned(*args):
+        loaded = load(*args)
+        loaded.get_input_embeddings().register_forward_hook(
+            lambda module, ids, out: out.masked_fill((ids[0] == token)[..., None], float("nan"))
+        )
+        return loaded
+
+    monkeypatch.setattr(distillation, "load_base", poisoned)
+    return save_tiny_model(model, tokenizer=tiny_tokenizer([word] * 50))
+
+
+def test_a_base_whose_weights_are_not_finite_is_refused_before_the_first_step(model, tmp_path):
+    broken = AutoModelForCausalLM.from_pretrained(model)
+    broken.get_input_embeddings().weight.data[-1] = float("nan")  # of a token that no row has
+    broken.save_pretrained(model)
+    with pytest.raises(NonFiniteWeightsError, match=r"the weights of the base are not finite \(model.embed_tokens"):
+        student(model, tmp_path / "run")
+    assert not (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_the_rows(tmp_path, monkeypatch):
     rows = [{**row, "prompt": f"{row['prompt']} poison"} if row["id"] == "row-7" else row for row in ROWS]
-    bad = poison(model, tmp_path)
+    bad = poison(tmp_path / "base", monkeypatch)
     options = {"training": {"per_device_train_batch_size": 2, "max_steps": 12, "save_steps": 1}}
     with pytest.raises(NonFiniteLossError, match=r"step \d+: the loss is nan; .*row 7 \(id 'row-7'\)") as caught:
         student(bad, tmp_path / "run", rows=rows, **options)
+    assert "stopped before it reached the weights" in str(caught.value)
     assert str(caught.value).count("(id ") == 2  # the rows of the batch, not of the data
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
     kept = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
     assert [path.name for path in kept] == [f"checkpoint-{i}" for i in range(max(1, step - 2), step)]
     for path in kept:
         assert training_run.is_whole(path)
-        others = {n: t for n, t in load_file(path / "model.safetensors").items() if "embed_tokens" not in n}
-        assert all(tensor.isfinite().all() for tensor in others.values())
+        assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(model, tmp_path, monkeypatch):
@@ -235,11 +339,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(model, tmp_path, mo
             training={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 4},
         )
     assert str(caught.value).count("(id 'row-") == 4  # of both batches of the step
+    assert "stopped before it reached the weights" in str(caught.value)
 
 
-def test_packed_rows_are_named_too(tmp_path):
+def test_packed_rows_are_named_too(tmp_path, monkeypatch):
     rows = [{**row, "prompt": f"{row['prompt']} poison"} if row["id"] == "row-4" else row for row in ROWS]
-    bad = poison(None, tmp_path)
+    bad = poison(tmp_path / "base", monkeypatch)
     with pytest.raises(NonFiniteLossError, match=r"the loss is nan.*row 4 \(id 'row-4'\)"):
         student(bad, tmp_path / "run", rows=rows, packing=True, max_length=128, training={"max_steps": 12})
 
@@ -364,6 +469,9 @@ def test_an_adapter_is_trained_alone_and_merged_for_everybody(model, tmp_path):
     unchanged = AutoModelForCausalLM.from_pretrained(model).get_input_embeddings().weight
     assert torch.equal(merged.get_input_embeddings().weight, unchanged)
     assert AutoTokenizer.from_pretrained(done.model).chat_template == CHATML
+    assert files.read_json(done.output / "adapter" / "adapter_config.json")["base_model_name_or_path"] == "base"
+    for path in (*(done.output / "adapter").iterdir(), *done.model.iterdir(), done.output / "config.json"):
+        assert str(tmp_path).encode() not in path.read_bytes()  # they may be published
     trained = sum(t.numel() for t in load_file(done.output / "adapter" / "adapter_model.safetensors").values())
     from peft import LoraConfig
 
@@ -456,6 +564,30 @@ def test_a_base_without_template_says_what_to_do(tmp_path):
         ({"training": {"eval_strategy": "steps"}}, "judged by `evaluate`"),
         ({"training": {"lr_scheduler_type": "sinus"}}, "training: .*sinus"),
         ({"training": {"report_to": "mlflow"}}, "report_to 'mlflow' needs the package: pip install mlflow"),
+        ({"training": {"learning_rate": "1e-5"}}, "training: learning_rate is '1e-5', .* write 1.0e-5"),
+        ({"training": {"learning_rate": float("inf")}}, "learning_rate is inf; it must be a number that is finite"),
+        ({"training": {"max_steps": True}}, "max_steps is True, .* it must be a whole number"),
+        ({"training": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps is 0; it must be at least 1"),
+        ({"training": {"num_train_epochs": 0, "max_steps": -1}}, "num_train_epochs is 0 .* there would be no step"),
+        ({"training": {"save_strategy": False}}, "save_strategy is False, .* YAML reads no, off as false"),
+        ({"training": {"hub_token": "hf_secret"}}, "hub_token is not set here; push the finished student"),
+        (
+            {"max_length": "512"},
+            "max_length is '512', which is text; it must be a whole number or null. Write it without",
+        ),
+        ({"max_length": 0}, "max_length"),
+        ({"prompt_template": 5}, "prompt_template is 5, which is a whole number; it must be text or null"),
+        ({"packing": "yes"}, "packing is 'yes', which is text; it must be true or false"),
+        ({"dtype": None}, "dtype is None, which is nothing"),
+        ({"output": 5}, "output is 5, which is a whole number; it must be text"),
+        ({"chat_template": 5}, "chat_template is 5"),
+        ({"lora": {"r": "8"}}, "lora: r is '8', which is text; it must be a whole number. Write it without quotes: 8"),
+        ({"lora": {"target_modules": 5}}, "lora: target_modules is 5, which is a whole number"),
+        ({"lora": {"target_modules": ["q_proj", 5]}}, r"lora: target_modules\[1\] is 5"),
+        ({"lora": {"lora_dropout": "x"}}, "lora: lora_dropout is 'x', which is text; it must be a number$"),
+        ({"lora": {"lora_dropout": 5}}, "lora.*dropout"),
+        ({"lora": {"r": 0}}, "lora.*`?r`?"),
+        ({"lora": ["r"]}, "lora is .'r'., which is a list; it must be keys and values"),
         ({"lora": {"rank": 4}}, "lora: 'rank' is no keyword of peft.LoraConfig"),
         ({"lora": {"target_modules": ["nowhere"]}}, "lora does not fit the model.*q_proj"),
         ({"dtype": "float16"}, "dtype is 'float16'"),
@@ -465,8 +597,38 @@ def test_a_base_without_template_says_what_to_do(tmp_path):
 )
 def test_bad_options_are_refused(options, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
-        student(model, tmp_path / "run", **options)
+        student(model, **{"output": tmp_path / "run", **options})
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("config_class", "owned"), [(SFTConfig, distillation.OWNED), (TrainingArguments, {})])
+def test_what_a_configuration_takes_by_default_is_of_the_right_kind(config_class, owned):
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(config_class)
+        if field.init and field.default is not dataclasses.MISSING and field.name not in owned
+    }
+    assert len(defaults) > 60 and check_keywords(defaults, config_class, owned) == defaults
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"learning_rate": 1, "warmup_steps": 0.1, "save_steps": 5, "tf32": 1},
+        {"max_grad_norm": float("inf"), "report_to": ["none"], "lr_scheduler_kwargs": {"num_cycles": 2}},
+        {"lr_scheduler_type": SchedulerType.COSINE, "optim": "adamw_torch", "fsdp_config": "fsdp.json"},
+        {"num_train_epochs": 0, "max_steps": 3, "data_seed": None, "pad_to_multiple_of": 8},
+    ],
+)
+def test_what_is_not_plainly_wrong_is_taken(good):
+    assert check_keywords(good, SFTConfig, distillation.OWNED) == good
+
+
+def test_no_keyword_takes_a_secret():
+    names = {field.name for field in dataclasses.fields(SFTConfig)}
+    assert {name for name in names if name.startswith(("hub_", "push_to_")) or name.endswith("_token")} <= {
+        *distillation.OWNED
+    }
 
 
 def test_peft_is_asked_for(model, tmp_path, monkeypatch):

@@ -189,6 +189,33 @@ def test_students_on_other_items_or_prompts_do_not_compare(tmp_path, problems):
         compare_models({"a": tmp_path / "a"})
 
 
+def test_students_of_other_system_prompts_or_gradings_do_not_compare(tmp_path, problems):
+    evaluate(Student("a"), [problems], tmp_path / "a")
+    evaluate(Student("b"), [problems], tmp_path / "b", system_prompt="Be right.")
+    with pytest.raises(ValueError, match="their system prompts differ, None and 'Be right.'"):
+        compare_models({"a": tmp_path / "a", "b": tmp_path / "b"})
+    evaluate(Student("c"), [problems], tmp_path / "c")
+    result = json.loads((tmp_path / "c/result.json").read_text())
+    result["versions"]["grading"] = "0"
+    (tmp_path / "c/result.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="their versions of the grading differ"):
+        compare_models({"a": tmp_path / "a", "c": tmp_path / "c"})
+    (tmp_path / "c/result.json").write_text('{"kind": "evaluation", "modle": 1}')
+    with pytest.raises(ValueError, match="result.json is damaged"):
+        read_evaluation(tmp_path / "c")
+
+
+def test_how_a_model_answers_is_part_of_its_name(tmp_path):
+    folder = tmp_path / "model"
+    save_tiny_model(folder)
+    names = [TransformersGenerator(str(folder)).name]
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "repetition_penalty": 5.0}))
+    names += [TransformersGenerator(str(folder)).name, TransformersGenerator(str(folder), dtype="bfloat16").name]
+    names += [TransformersGenerator(str(folder), chat_template=False).name]
+    assert len(set(names)) == 4
+
+
 def test_the_command_compares_and_draws(tmp_path, problems, capsys):
     for name, skill in {"base": 0.3, "better": 0.8}.items():
         evaluate(Student(name, skill), [problems], tmp_path / name)
@@ -328,7 +355,16 @@ def test_a_model_without_chat_template_is_refused_or_reads_plain_text(tmp_path):
 OPTIONS = {
     "an unknown benchmark": (["--benchmarks", "mathh500"], "did you mean 'math500'?"),
     "no benchmark": (["--benchmarks", ","], "--benchmarks names none"),
-    "a URL without a server": (["--benchmarks", "math500", "--base-url", "http://x/v1"], "is about --backend server"),
+    "a URL without a server": (
+        ["--benchmarks", "math500", "--base-url", "http://x/v1"],
+        "--base-url cannot apply to --backend transformers",
+    ),
+    "a server's option": (["--benchmarks", "math500", "--concurrency", "8"], "--concurrency cannot apply"),
+    "an option that a server has not": (
+        ["--benchmarks", "math500", "--backend", "server", "--base-url", "http://x/v1", "--dtype", "bfloat16"],
+        "--dtype cannot apply to --backend server",
+    ),
+    "samples for lm-eval": (["--benchmarks", "gsm8k", "--lm-eval", "x", "--samples", "4"], "--samples cannot apply"),
     "a temperature below zero": (["--benchmarks", "math500", "--temperature", "-1"], "temperature is -1.0"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -154,6 +155,21 @@ def test_what_a_model_repository_holds_already_is_not_overwritten(trained, hub, 
     assert "holds no finished training run" in client.error(f"push_student({str(trained[0])!r}, 'user/new')")
 
 
+def test_an_evaluation_of_another_model_never_stands_on_the_card(trained):
+    folder, command, environment, _ = trained
+    held = json.loads((folder / "run/evaluation/result.json").read_text())
+    output = folder / "plain"
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe = {key: value for key, value in recipe.items() if key not in ("evaluation", "proxy")}
+    (folder / "plain.yaml").write_text(yaml.safe_dump({**recipe, "output": str(output)}))
+    run = [*command[:4], str(folder / "plain.yaml")]
+    assert subprocess.run(run, env=environment, cwd=folder, capture_output=True).returncode == 0
+    (output / "evaluation").mkdir()
+    (output / "evaluation/result.json").write_text(json.dumps({**held, "model": "embedded@277e45bdb9e3"}))
+    done = subprocess.run(run, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 2 and "holds an evaluation of embedded@277e45bdb9e3, not of" in done.stderr
+
+
 def test_a_push_that_is_refused_is_refused_before_the_training(trained, hub):
     folder, command, environment, _ = trained
     output = folder / "never"
@@ -216,8 +232,29 @@ def test_the_command_on_the_card_is_one_that_the_command_line_takes():
     from hf_prism.cli import _parser
 
     line = next(line for line in student_card("user/s", facts()).splitlines() if line.startswith("hf-prism evaluate"))
-    options = _parser().parse_args(line.split()[1:])
+    options = _parser().parse_args(shlex.split(line)[1:])
     assert options.samples == 4 and options.max_tokens == 32768 and options.model == "user/s"
+
+
+def test_what_others_say_of_their_models_stays_on_the_card():
+    theirs = {"model-index": [{"name": "other", "results": [1]}, {"name": "s", "results": [2]}], "datasets": ["a/b"]}
+    keys = card_keys(theirs, facts(), None)
+    assert keys["model-index"][0] == {"name": "other", "results": [1]} and len(keys["model-index"]) == 2
+    assert keys["datasets"] == ["a/b", "org/data"]
+    without = {k: v for k, v in facts().items() if not k.startswith("evaluation")}
+    assert card_keys(theirs, without, None)["model-index"] == theirs["model-index"]
+
+
+def test_the_command_on_the_card_asks_as_it_was_asked_and_runs_nothing_else():
+    number = facts()["evaluation"]["math500"]
+    mine = {**number, "source": "a|b $(touch x)`y`.jsonl", "prompt": "{problem}"}
+    setting = {**facts()["evaluation_setting"], "system_prompt": "Be brief; $HOME", "max_items": 10}
+    card = student_card("user/s", facts(evaluation={"math500": mine}, evaluation_setting=setting, chat_template=False))
+    parts = shlex.split(next(line for line in card.splitlines() if line.startswith("hf-prism evaluate")))
+    told = dict(zip(parts, parts[1:], strict=False))
+    assert told["--benchmarks"] == mine["source"] and told["--prompt"] == "{problem}" and "--no-chat-template" in parts
+    assert told["--system-prompt"] == "Be brief; $HOME" and told["--max-items"] == "10"
+    assert "MATH-500" not in card  # a file that is only called like it
 
 
 def test_a_student_without_evaluation_has_a_card_that_says_so():

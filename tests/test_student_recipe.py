@@ -41,7 +41,7 @@ def test_the_training_section_of_every_recipe_is_taken_by_the_trainer(name):
     from trl import SFTConfig
 
     from hf_prism import classification, distillation
-    from hf_prism.training_run import check_keywords
+    from hf_prism.kinds import check_keywords
 
     recipe = StudentRecipe.load(RECIPES / f"{name}.yaml")
     made, owned = (
@@ -79,6 +79,20 @@ def test_what_is_published_names_no_folder(tmp_path):
     assert str(tmp_path) not in recipe.public_text() and "math500=rows.jsonl" in recipe.public_text()
 
 
+def test_a_prompt_is_no_path_and_stays_as_it_is(tmp_path):
+    section = {"benchmarks": ["gsm8k"], "prompt": "~x /no_think {problem}/ok", "system_prompt": "Think. " * 100}
+    recipe = StudentRecipe.load(write(tmp_path / "r.yaml", evaluation=section, chat_template="/secret/t.jinja"))
+    told = yaml.safe_load(recipe.public_text())
+    assert told["evaluation"] == section and told["chat_template"] == "t.jinja"
+    assert recipe.evaluation == section  # and the recipe itself is as it was
+
+
+def test_the_seed_of_the_recipe_is_that_of_the_training_unless_it_has_its_own(tmp_path):
+    for given, seed in (({}, 7), ({"seed": 3}, 3)):
+        recipe = StudentRecipe.load(write(tmp_path / "r.yaml", seed=7, training=given))
+        assert recipe.arguments()["training"]["seed"] == seed
+
+
 def test_the_digest_of_the_rows_is_that_of_their_cells(tmp_path):
     rows = tmp_path / "rows.jsonl"
     digests = []
@@ -103,6 +117,18 @@ BAD = {
     "benchmarks that are no list": ({"evaluation": {"benchmarks": "gsm8k"}}, "must be a list"),
     "an unknown key of the proxy": ({"proxy": {"modle": "x"}}, "did you mean 'model'?"),
     "private without push_to": ({"private": True}, "private is about push_to"),
+    "samples that are text": ({"evaluation": {"benchmarks": ["gsm8k"], "samples": "4"}}, "samples must be a number"),
+    "a temperature that is text": (
+        {"evaluation": {"benchmarks": ["gsm8k"], "temperature": "hot"}},
+        "temperature must be",
+    ),
+    "a prompt that is a number": ({"evaluation": {"benchmarks": ["gsm8k"], "prompt": 5}}, "prompt must be text"),
+    "a base asked in another way": (
+        {"evaluation": {"benchmarks": ["gsm8k"], "base": True}, "chat_template": "{{ messages }}"},
+        "would ask the base with its own template",
+    ),
+    "an output that is a number": ({"output": 5}, "output must be text"),
+    "a student that is a list": ({"student": ["sft"]}, "unknown student ['sft']"),
     "rows that are no number": ({"max_samples": "all"}, "max_samples must be a number"),
 }
 
@@ -125,6 +151,15 @@ RUNS = {
     ),
     "a row over the limit": ({"max_length": 8}, "row 0: "),
     "a benchmark that is none": ({"evaluation": {"benchmarks": ["math50"]}}, "there is no benchmark 'math50'"),
+    "several greedy samples": (
+        {"evaluation": {"benchmarks": ["sums.jsonl"], "samples": 4}},
+        "4 samples at temperature 0",
+    ),
+    "problems for an encoder": (
+        {"student": "classification", "evaluation": {"benchmarks": ["sums.jsonl"]}},
+        "an encoder labels pairs; the benchmark sums has problems",
+    ),
+    "a proxy that is none": ({"proxy": {"model": "./nothing"}}, "nothing is no folder"),
     "a benchmark without a column": ({"evaluation": {"benchmarks": ["rows.jsonl"]}}, "has no column 'answer'"),
     "an unknown keyword of the trainer": ({"training": {"learning_rte": 1}}, "did you mean 'learning_rate'?"),
     "a keyword that is ours": ({"training": {"output_dir": "x"}}, "output_dir is not set here"),
@@ -146,6 +181,7 @@ def test_what_cannot_be_trained_is_said_before_the_first_step(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     change = dict(change)
     Path("rows.jsonl").write_text(change.pop("data", ROW))
+    Path("sums.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2"}\n')
     if change.get("base") == "PLAIN":
         change["base"] = plain
     status = main(["distill", str(write(tmp_path / "r.yaml", **change))])

@@ -136,7 +136,7 @@ def difference(
         return Difference(mean, None, None, p_value, **counts)
     error = float(gaps.std(ddof=1)) / math.sqrt(n)
     half = student_t(n - 1) * error
-    if error == 0 and mean == 0:  # nothing differed: at most about 3 / n of the problems would
+    if error == 0:  # all gaps are alike: of other problems about 3 / n at most would have another one
         half = 1 - 0.025 ** (1 / n)
     return Difference(mean, error, (max(-1.0, mean - half), min(1.0, mean + half)), p_value, **counts)
 

@@ -6,6 +6,7 @@ A benchmark is a few lines of the table `BENCHMARKS`. Anything else is a file wi
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .files import digest
 from .rows import describe, load_rows
 from .samples import near
-from .tasks.nli import LABELS
+from .tasks.nli import LABELS, TWO_LABELS
 from .verification import final_answer, last_boxed
 
 
@@ -29,7 +30,6 @@ MATH_PROMPT = "{problem}\n\nPlease reason step by step, and put your final answe
 NLI_PROMPT = "Premise: {premise}\nHypothesis: {hypothesis}\nDoes the premise entail the hypothesis, contradict it, or is it neutral?"
 """How `NLITask` renders a pair."""
 
-TWO_LABELS = ("entailment", "not_entailment")
 NUMBERED = {0: "entailment", 1: "neutral", 2: "contradiction", -1: None}
 """-1 marks pairs on which the annotators did not agree."""
 
@@ -51,7 +51,8 @@ class Benchmark:
         columns: By field (`problem` and `answer`, or `premise`, `hypothesis` and `label`), the column it is in.
         labels: By value of the column, the label; rows with another value are an error, with None they are left out.
         or_number: Without a box, the last number counts as the answer.
-        answer_in: How the answer stands in its column: `"plain"`, after `"####"`, in the last `"box"`.
+        answer_in: How the answer stands in its column: `"plain"`, or after `"####"`; a copy in a file may have either.
+        tolerance_in: Column with how far from a numerical answer still counts.
         revision: Branch, tag or commit of a Hub id.
         prompt: Format string over the fields.
     """
@@ -63,7 +64,8 @@ class Benchmark:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[Any, str | None] | None = None
     or_number: bool = False
-    answer_in: Literal["plain", "####", "box"] = "plain"
+    answer_in: Literal["plain", "####"] = "plain"
+    tolerance_in: str = "tolerance"
     revision: str | None = None
     prompt: str = ""
 
@@ -71,18 +73,32 @@ class Benchmark:
         template = self.prompt or (MATH_PROMPT if self.kind == "math" else NLI_PROMPT)
         object.__setattr__(self, "prompt", template)
         fields = FIELDS[self.kind][:-1]
+        if not re.fullmatch(r"[^/\\\0]+", self.name) or self.name in (".", ".."):
+            raise ValueError(f"{self.name!r} cannot be the name of a benchmark: a file is called after it.")
+        if not isinstance(template, str):
+            raise ValueError(f"the prompt must be a text with {{{fields[0]}}}, got {template!r}.")
         try:
-            asked = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            parts = list(string.Formatter().parse(template))
         except ValueError as error:
             raise ValueError(
                 f"the prompt {template!r} is no format string: {error}; write {{{{ for a brace"
             ) from error
+        asked = [name for _, name, _, _ in parts if name is not None]
+        if any(spec or conversion for _, _, spec, conversion in parts):
+            raise ValueError(
+                f"the prompt {template!r} formats a field; write {{{fields[0]}}} alone, so that nothing is cut."
+            )
         if wrong := [name for name in asked if name not in fields]:
             raise ValueError(
                 f"the prompt {template!r} asks for {wrong[0]!r}; an item of {self.name} has {', '.join(fields)}."
             )
         if not asked:
             raise ValueError(f"the prompt {template!r} has no {{{fields[0]}}}: every item would be asked alike.")
+
+    @property
+    def public_source(self) -> str:
+        """The Hub id, or the name of the file: its path would mean nothing elsewhere."""
+        return Path(self.source).name if _file(self.source) else self.source
 
 
 def _math(name: str, source: str, split: str = "test", **more: Any) -> Benchmark:
@@ -102,7 +118,12 @@ _TABLE: tuple[Benchmark, ...] = (
     _math("amc23", "math-ai/amc23", problem="question"),
     _math("math2", "veds12/math-squared", "train", problem="question"),
     _math(
-        "olympiadbench", "Hothan/OlympiadBench:OE_TO_maths_en_COMP", "train", problem="question", answer="final_answer"
+        "olympiadbench",
+        "Hothan/OlympiadBench:OE_TO_maths_en_COMP",
+        "train",
+        problem="question",
+        answer="final_answer",
+        tolerance_in="error",
     ),
     _math("gsm8k", "openai/gsm8k:main", problem="question", answer_in="####", or_number=True),
     _math("gsm8k_platinum", "madrylab/gsm8k-platinum:main", problem="question", answer_in="####", or_number=True),
@@ -191,11 +212,10 @@ def find(spec: str, *, prompt: str | None = None) -> Benchmark:
         found = BENCHMARKS[name]
         if equals:
             columns = {each: each for each in FIELDS[found.kind]}
-            found = replace(found, source=file, split=None, columns=columns, labels=None, answer_in="plain")
+            found = replace(found, source=file, split=None, columns=columns, labels=None, tolerance_in="tolerance")
         elif at:
             found = replace(found, revision=revision)
-    elif Path(spec).expanduser().is_file():
-        path = Path(spec).expanduser()
+    elif path := _file(spec):
         found = Benchmark(path.stem, "nli" if "premise" in load_rows(path).column_names else "math", str(path))
     else:
         raise ValueError(
@@ -235,10 +255,25 @@ def read(benchmark: Benchmark, *, max_items: int | None = None, seed: int = 0) -
         items[item.id] = item
     if not items:
         raise ValueError(f"{benchmark.source} has no items.")
+    golds = {item.gold for item in items.values()}
+    if benchmark.kind == "nli" and TWO_LABELS[1] in golds and not golds <= set(TWO_LABELS):
+        raise ValueError(
+            f"{benchmark.source} has items of two labels and of three ({', '.join(sorted(golds))}): nobody can get all right. "
+            "Turn neutral and contradiction into not_entailment, or make two files."
+        )
     return Items(replace(benchmark, revision=commit), tuple(items.values()), len(chosen) - len(items))
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _file(name: str) -> Path | None:
+    """The file of this name, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # too long for a name, or ~ of nobody
+        return None
 
 
 def _load(benchmark: Benchmark) -> tuple[Dataset, str | None]:
@@ -289,12 +324,11 @@ def _item(benchmark: Benchmark, row: dict[str, Any], columns: Mapping[str, str],
     if benchmark.kind == "nli":
         label = _label(benchmark, row[columns[target]], columns[target], where)
         return None if label is None else Item(name, texts, label)
-    tolerance = row.get("tolerance") or row.get("error")
     gold = _gold(benchmark, row[columns[target]], columns[target], where)
     unit = str(row.get("unit") or "").strip(" $")
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9/^ ]*", unit):  # of OlympiadBench: 45 seconds are no 45 minutes
         gold = rf"{gold} \text{{ {unit} }}"
-    return Item(name, texts, gold, _tolerance(tolerance))
+    return Item(name, texts, gold, _tolerance(row.get(benchmark.tolerance_in), benchmark.tolerance_in, where))
 
 
 def _text(value: Any, column: str, where: str) -> str:
@@ -307,17 +341,16 @@ def _gold(benchmark: Benchmark, value: Any, column: str, where: str) -> str:
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         value = ", ".join(_without_dollars(each) for each in value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = f"{value:g}" if abs(value) < 1e6 and value == int(value) else str(value)
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {column} is {value}, which answers nothing; fill it, or drop the row.")
+        value = str(int(value)) if value == int(value) else repr(value)
     text = _text(value, column, where)
     if benchmark.answer_in == "####":
-        found = final_answer(text, or_number=True) if "####" in text else None
-    elif benchmark.answer_in == "box":
-        found = last_boxed(text)
-    else:
-        found = last_boxed(text) or _without_dollars(text)
-    if found is None:
-        raise ValueError(f"{where}: {column} holds no answer ({benchmark.answer_in}): {text[-80:]!r}.")
-    return found
+        if "####" in text and (found := final_answer(text, or_number=True)) is not None:
+            return found
+        if _file(benchmark.source) is None or "####" in text:
+            raise ValueError(f"{where}: {column} has no number after ####: {text[-80:]!r}.")
+    return last_boxed(text) or _without_dollars(text)
 
 
 def _without_dollars(text: str) -> str:
@@ -325,11 +358,18 @@ def _without_dollars(text: str) -> str:
     return re.sub(r"(?<!\\)\$", "", text).strip()
 
 
-def _tolerance(value: Any) -> float | None:
-    try:
-        return float(value) if value not in (None, "") else None
-    except ValueError:
+def _tolerance(value: Any, column: str, where: str) -> float | None:
+    if value is None or value == "":
         return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError(
+            f"{where}: {column} is {value!r}; a tolerance is one number at or above 0. Mend it, or drop the row."
+        )
+    return found
 
 
 def _label(benchmark: Benchmark, value: Any, column: str, where: str) -> str | None:

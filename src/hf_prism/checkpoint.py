@@ -113,9 +113,10 @@ def _is_causal(architecture: str, causal: set[str]) -> bool:
     return architecture in causal or architecture.endswith(("forcausallm", "lmheadmodel"))
 
 
-def content_hash(folder: Path) -> str:
-    """sha256 over the files that decide what the model computes: configuration, tokenizer, weights, code."""
+def content_hash(folder: Path, *more: str) -> str:
+    """sha256 over the files that decide what the model computes: configuration, tokenizer, weights, code; and `more`."""
     names = [
+        *more,
         "config.json",
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -15,13 +15,15 @@ import numpy as np
 
 from .encoder import THREE, TWO, label_word, labels_of, length_limit, read_part, read_tokenizer
 from .footprint import num_saves, num_steps
+from .kinds import check_keywords, check_kind
 from .local import pin
 from .pairs import Encoded, Pairs, encode, preflight, read_pairs
 from .ranks import Team, join
 from .rows import load_rows
 from .run_directory import in_bytes
 from .samples import near
-from .training_run import Student, TrainingRun, check_keywords, say
+from .settings import name_only
+from .training_run import Student, TrainingRun, say, versions
 from .watching import Watched
 
 
@@ -44,13 +46,26 @@ OWNED = {
     "remove_unused_columns": "the columns are ours",
     "label_names": "the key `labels` sets them",
     "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "ignore_data_skip": "resuming exactly needs it as it is",
     "push_to_hub": "the key `push_to` does it when the run is over",
     "hub_model_id": "the key `push_to` names it",
     "hub_private_repo": "the key `private` sets it",
     **dict.fromkeys(
+        ("hub_token", "hub_strategy", "hub_always_push", "hub_revision"),
+        "the key `push_to` pushes the finished student, with the login of this machine",
+    ),
+    **dict.fromkeys(
         ("do_eval", "eval_strategy", "eval_steps", "eval_on_start", "load_best_model_at_end", "metric_for_best_model"),
         "the key `evaluation` names the benchmarks, and the student is evaluated when it is finished",
     ),
+}
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("base", "dtype", "on_long"), str),
+    "output": str | Path,
+    "revision": str | None,
+    "labels": str | list,
+    "max_length": int | None,
+    **dict.fromkeys(("column_mapping", "training"), dict | None),
 }
 # Those that change nothing of the student, so that a run may go on with others.
 HARMLESS = (
@@ -116,6 +131,9 @@ def train_classifier(
         >>> train_classifier(rows, "microsoft/deberta-v3-base", "runs/nli").model  # doctest: +SKIP
         PosixPath('runs/nli/model')
     """
+    options = locals()
+    for key, kind in KINDS.items():
+        check_kind(key, options[key], kind)
     from transformers import TrainingArguments
 
     wanted = _check_options(dtype, labels, on_long)
@@ -131,7 +149,7 @@ def train_classifier(
     team = join()
     run = TrainingRun(output, team, report)
     arguments = _arguments(run, keywords, dtype, team)
-    harmless = {key: value for key, value in keywords.items() if key.startswith(HARMLESS)}
+    harmless = {key: name_only(value) for key, value in keywords.items() if key.startswith(HARMLESS)}
     decides = {
         "student": "classification",
         "base": name,
@@ -140,13 +158,15 @@ def train_classifier(
         "max_length": limit,
         "on_long": on_long,
         "data": {"rows": len(pairs.labels), "digest": pairs.digest()},
-        "training": {key: value for key, value in keywords.items() if key not in harmless},
+        "training": {key: name_only(value) for key, value in keywords.items() if key not in harmless},
         "processes": team.world,
     }
     if not dry_run and run.open({**decides, "logging": harmless}, may_change=("logging",)):
         run.report(f"{run.path} holds this student already, finished")
         return Student.read(run.path)
 
+    if (encoded.skipped or encoded.cut) and not dry_run:
+        run.write_lines("left_out.jsonl", encoded.left_out(pairs))
     run.report(preflight(encoded, pairs, tokenizer, order, limit))
     model = _load(config, base, commit, head, order, arguments.seed, run.report)
     keep = int(keywords.get("save_total_limit") or KEPT)
@@ -169,7 +189,7 @@ def train_classifier(
         learned_tokens=len(encoded.kept),
         **run.summary(),
     )
-    run.finish(student, facts)
+    run.finish(student, {"versions": versions("torch", "transformers"), "base_id": name, **(facts or {})})
     return student
 
 

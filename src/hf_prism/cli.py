@@ -186,17 +186,7 @@ def _evaluate(verbs: Any) -> None:
         help="names such as math500 (an unknown one lists all), NAME@REVISION, NAME=FILE for a copy of one, or a file of "
         "your own with prompt and answer, or premise, hypothesis and label",
     )
-    verb.add_argument("--samples", metavar="K", type=int, default=1, help="answers to each item (default 1)")
-    verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
-    verb.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this share (default 1)"
-    )
-    verb.add_argument("--max-tokens", type=int, default=4096, help="longest answer (default 4096)")
-    verb.add_argument(
-        "--prompt", metavar="TEXT", help="another prompt: '{problem}', or a text with {premise} and {hypothesis}"
-    )
-    verb.add_argument("--system-prompt", metavar="TEXT", help="a system message before each prompt")
-    verb.add_argument("--max-items", metavar="N", type=int, help="a random subset of N items of each benchmark")
+    shared.add_answers(verb)
     shared.add_seed(verb, "every draw")
     verb.add_argument("--output", metavar="DIR", required=True, help="run directory; resumed if it holds the same run")
     verb.add_argument(

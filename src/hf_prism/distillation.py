@@ -7,7 +7,6 @@ The run directory (`training_run`) makes it restartable: run the same again and 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -15,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import footprint, ranks
+from .kinds import check_keywords, check_kind
 from .local import pin
 from .proxy import ProxyModel
 from .rows import load_rows
-from .samples import near
-from .student_model import load_base, save_student, stop_at_the_end
+from .settings import name_only
+from .student_model import load_base, lora_config, save_student, stop_at_the_end
 from .supervision import Supervision, preflight, supervise
 from .trainer_checks import check_packing, check_prepared
-from .training_run import Report, Student, TrainingRun, check_keywords, say
+from .training_run import Report, Student, TrainingRun, say, versions
 from .watching import Watched
 
 
@@ -33,7 +33,7 @@ __all__ = ["Student", "distill"]
 
 _NOT_HERE = "a student is judged by `evaluate`, not during training"
 _PUSH = "push the finished student with push_to"
-_ROWS = "the mask is that of the rows: see column_mapping, prompt_template, completion_template, assistant_turns"
+_ROWS = "the mask is that of the rows: see the keys columns, prompt_template, completion_template, assistant_turns"
 # Keywords of SFTConfig that are decided elsewhere, and where.
 OWNED = {
     **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "the key dtype decides it"),
@@ -68,6 +68,15 @@ LOGGING = (
 TRACKERS = {"wandb": "wandb", "trackio": "trackio", "tensorboard": "tensorboard", "mlflow": "mlflow"}
 KEEP = 2
 DTYPES = ("float32", "bfloat16")
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("base", "dtype", "on_long", "on_empty", "assistant_turns"), str),
+    **dict.fromkeys(("revision", "prompt_template", "completion_template", "attention"), str | None),
+    **dict.fromkeys(("column_mapping", "lora", "training"), dict | None),
+    "output": str | Path,
+    "max_length": int | None,
+    "chat_template": str | Literal[False] | None,
+    "packing": bool,
+}
 
 
 def distill(
@@ -131,10 +140,13 @@ def distill(
     Example:
         >>> distill("pool.jsonl", "embedded", output="runs/student", training={"max_steps": 100})  # doctest: +SKIP
     """
+    options = locals()
+    for name, kind in KINDS.items():
+        check_kind(name, options[name], kind)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(map(repr, DTYPES))}")
     given = _training(training)
-    adapter = _lora(lora)
+    adapter = lora_config(lora)
     if packing and max_length is None:
         raise ValueError("packing needs max_length: how many tokens a packed sequence may have")
     template = _template(chat_template)
@@ -181,8 +193,8 @@ def distill(
         "attention": attention or proxy.attention,
         "lora": None if lora is None else dict(lora),
         "batch_size": args.per_device_train_batch_size * args.gradient_accumulation_steps * team.world,
-        "training": {name: _plain(value) for name, value in given.items() if name not in LOGGING},
-        "logging": {name: _plain(value) for name, value in given.items() if name in LOGGING},
+        "training": {name: _plain(name_only(value)) for name, value in given.items() if name not in LOGGING},
+        "logging": {name: _plain(name_only(value)) for name, value in given.items() if name in LOGGING},
     }
     if not dry_run and run.open(config, may_change=("logging",)):
         run.report(f"{run.path} is finished; nothing to do")
@@ -218,7 +230,9 @@ def distill(
         learned_tokens=int(supervision.learned.sum()),
         **run.summary(),
     )
-    run.finish(student, {**_versions(), "base_id": config["base"], **(facts or {})})
+    run.finish(
+        student, {"versions": versions("torch", "transformers", "trl"), "base_id": config["base"], **(facts or {})}
+    )
     return student
 
 
@@ -231,22 +245,6 @@ def _training(training: Mapping[str, Any] | None) -> dict[str, Any]:
         if name in TRACKERS and find_spec(TRACKERS[name]) is None:
             raise ValueError(f"training: report_to {name!r} needs the package: pip install {TRACKERS[name]}")
     return given
-
-
-def _lora(lora: Mapping[str, Any] | None) -> Any:
-    if lora is None:
-        return None
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise ValueError("lora needs peft: pip install 'hf-prism[peft]'") from error
-    import dataclasses
-
-    known = [field.name for field in dataclasses.fields(LoraConfig) if field.init]
-    for name in lora:
-        if name not in known:
-            raise ValueError(f"lora: {name!r} is no keyword of peft.LoraConfig{near(name, known)}")
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **lora})
 
 
 def _template(given: str | Literal[False] | None) -> str | Literal[False] | None:
@@ -390,7 +388,3 @@ def _digest(dataset: Dataset) -> str:
 
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
-
-
-def _versions() -> dict[str, Any]:
-    return {"versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "trl")}}

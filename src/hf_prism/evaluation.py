@@ -108,14 +108,25 @@ def evaluate(
         >>> done.benchmarks["problems"]["accuracy"]  # doctest: +SKIP
         0.83
     """
-    _check_samples(student, samples, sampling)
+    check_samples(samples, sampling, isinstance(student, EncoderGenerator))
+    if isinstance(student, EncoderGenerator) and (prompt or system_prompt or sampling.temperature):
+        raise ValueError(
+            "an encoder reads premise and hypothesis as they are and draws nothing: no prompt, no temperature."
+        )
     chosen = [find(each, prompt=prompt) if isinstance(each, str) else each for each in benchmarks]
     if not chosen:
         raise ValueError("no benchmark is named: there is nothing to evaluate.")
     names = names_of(chosen)
     read_ones = {name: read(each, max_items=max_items, seed=seed) for name, each in zip(names, chosen, strict=True)}
-    _check_kinds(student, read_ones)
-    setting = {"samples": samples, **asdict(sampling), "seed": seed, "system_prompt": system_prompt}
+    if isinstance(student, EncoderGenerator):
+        check_kinds(student.labels, read_ones)
+    setting = {
+        "samples": samples,
+        **asdict(sampling),
+        "seed": seed,
+        "system_prompt": system_prompt,
+        "max_items": max_items,
+    }
     config = {"model": student.name, "setting": setting, "benchmarks": _public(read_ones)}
     directory, team = Path(output).expanduser(), ranks.join()
     team.agree(lambda: _opened(directory, config))
@@ -174,37 +185,49 @@ def local_student(model: str, *, revision: str | None = None, device: str | None
         model: A Hub id or a folder.
         revision: Branch, tag or commit of a Hub id.
         device: Where it runs.
-        options: More arguments of `TransformersGenerator`; of an encoder `batch_size` alone is used.
+        options: More arguments of `TransformersGenerator`; an encoder has `batch_size` alone.
+
+    Raises:
+        ValueError: No such model, or an option that an encoder has not got.
     """
     if is_classifier(model, revision):
-        batch = {"batch_size": options["batch_size"]} if "batch_size" in options else {}
-        return EncoderGenerator(model, revision=revision, device=device, **batch)
+        if others := sorted(options.keys() - {"batch_size"}):
+            raise ValueError(
+                f"{model} is an encoder: it computes in float32 and has no chat template, so that {', '.join(others)} cannot "
+                "apply. Leave it out."
+            )
+        return EncoderGenerator(model, revision=revision, device=device, **options)
     return TransformersGenerator(model, revision=revision, device=device, **options)
 
 
-def _check_samples(student: Student, samples: int, sampling: Sampling) -> None:
+def check_samples(samples: Any, sampling: Sampling, is_encoder: bool) -> None:
+    """Make sure that several samples can differ.
+
+    Raises:
+        ValueError: They cannot, or `samples` is no number of them.
+    """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise ValueError(f"samples must be a whole number of at least 1, got {samples!r}.")
+    if samples > 1 and is_encoder:
+        raise ValueError(f"an encoder draws nothing, so that {samples} samples are all alike: take one.")
     if samples > 1 and sampling.temperature == 0:
         raise ValueError(
             f"{samples} samples at temperature 0 are all alike: take one, or raise the temperature (0.6 is usual)."
         )
-    if samples > 1 and isinstance(student, EncoderGenerator):
-        raise ValueError(f"an encoder draws nothing, so that {samples} samples are all alike: take one.")
 
 
-def _check_kinds(student: Student, read_ones: Mapping[str, Items]) -> None:
-    """An encoder answers pairs only, and one of two labels no question of three."""
-    if not isinstance(student, EncoderGenerator):
-        return
+def check_kinds(labels: Sequence[str], read_ones: Mapping[str, Items]) -> None:
+    """Make sure that an encoder can answer: pairs only, and one of two labels no question of three.
+
+    Raises:
+        ValueError: It cannot.
+    """
     for name, items in read_ones.items():
         if items.benchmark.kind != "nli":
+            raise ValueError(f"an encoder labels pairs; the benchmark {name} has problems to solve.")
+        if set(labels) == set(TWO_LABELS) and items.labels != TWO_LABELS:
             raise ValueError(
-                f"{student.name} is an encoder that labels pairs; the benchmark {name} has problems to solve."
-            )
-        if set(student.labels) == set(TWO_LABELS) and items.labels != TWO_LABELS:
-            raise ValueError(
-                f"{student.name} knows {' and '.join(TWO_LABELS)} only, and the benchmark {name} has three labels."
+                f"the encoder knows {' and '.join(TWO_LABELS)} only; the benchmark {name} has three labels."
             )
 
 
@@ -331,4 +354,9 @@ def read_evaluation(path: str | Path) -> Evaluation:
         raise ValueError(
             f"{path} holds no finished evaluation: its result.json is missing. Give the --output of `hf-prism evaluate`."
         )
-    return Evaluation(**result, directory=directory)
+    try:
+        return Evaluation(**result, directory=directory)
+    except TypeError as error:
+        raise ValueError(
+            f"{directory / 'result.json'} is damaged ({error}); evaluate again into a new directory."
+        ) from error

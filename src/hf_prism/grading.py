@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .accuracy import accuracy
-from .benchmarks import TWO_LABELS, Item, Items
+from .answers import number, plain
+from .benchmarks import Item, Items
 from .generation import Response
 from .tasks.nli import label_of
 from .verification import MathVerifier, Verdict, final_answer
@@ -55,9 +56,7 @@ def judge(items: Items, item: Item, text: str, verifier: MathVerifier) -> Graded
         'right'
     """
     if items.benchmark.kind == "nli":
-        label = TWO_LABELS[1] if re.search(r"\bnot[_ ]entailment\b", text[-60:].lower()) else label_of(text)
-        if label is not None and items.labels == TWO_LABELS:
-            label = label if label == "entailment" else TWO_LABELS[1]
+        label = label_of(text, items.labels)
         return Graded(label, "invalid" if label is None else "right" if label == item.gold else "wrong")
     answer = final_answer(text, or_number=items.benchmark.or_number)
     if answer is None:
@@ -68,12 +67,11 @@ def judge(items: Items, item: Item, text: str, verifier: MathVerifier) -> Graded
 
 
 def judge_math(gold: str, answer: str, tolerance: float | None, verifier: MathVerifier) -> Verdict:
-    """Whether an answer is right, within the tolerance of a benchmark that has one."""
+    """Whether an answer is right; plain numbers within the tolerance of a benchmark that has one, anything else exactly."""
     if tolerance is not None:
-        values = [re.fullmatch(r"[-+]?\d*\.?\d+", text.strip(" $%\\")) for text in (gold, answer)]
-        if values[0] and values[1]:
-            near_enough = abs(float(values[0][0]) - float(values[1][0])) <= tolerance * (1 + 1e-12)
-            return Verdict.EQUAL if near_enough else Verdict.DIFFERENT
+        values = [number(plain(text).rstrip("\\%")) for text in (gold, answer)]
+        if values[0] is not None and values[1] is not None:
+            return Verdict.EQUAL if abs(values[0] - values[1]) <= Fraction(str(tolerance)) else Verdict.DIFFERENT
     return verifier.verify(gold, answer)
 
 
@@ -136,7 +134,7 @@ def summarise(
     benchmark = items.benchmark
     return {
         "kind": benchmark.kind,
-        "source": benchmark.source,
+        "source": benchmark.public_source,
         "split": benchmark.split,
         "revision": benchmark.revision,
         "items_digest": items.digest,

@@ -81,6 +81,7 @@ class TransformersGenerator:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; a batch holds at least 1 request")
         self.name, self._commit = pin(model, revision)
+        self.name += "" if dtype == "float32" else f" {dtype}"
         self.name += "" if chat_template else " without chat template"
         self.model, self.dtype, self.device, self.batch_size = model, dtype, device, batch_size
         self.chat_template = chat_template
@@ -316,7 +317,7 @@ def pin(model: str, revision: str | None) -> tuple[str, str | None]:
     if folder := local_folder(model):
         if revision:
             raise ValueError(f"revision={revision!r} needs a Hub id, but {model} is a local folder")
-        return f"{folder.resolve().name}@{content_hash(folder)[:12]}", None
+        return f"{folder.resolve().name}@{content_hash(folder, 'generation_config.json')[:12]}", None
     commit = revision
     if not revision or not re.fullmatch(r"[0-9a-f]{40}", revision):
         try:

@@ -78,6 +78,14 @@ def compare_models(directories: Mapping[str, str | Path], *, seed: int = 0) -> M
 
 
 def _check_same(first: str, theirs: Mapping[str, Any], other: str, ours: Mapping[str, Any], shared: list[str]) -> None:
+    for what, one, other_one in (
+        ("system prompts", theirs["setting"]["system_prompt"], ours["setting"]["system_prompt"]),
+        ("versions of the grading", theirs["versions"].get("grading"), ours["versions"].get("grading")),
+    ):
+        if one != other_one:
+            raise ValueError(
+                f"{first} and {other} do not compare: their {what} differ, {one!r} and {other_one!r}. Evaluate both alike."
+            )
     for name in shared:
         for field in ("items_digest", "prompt"):
             there, here = theirs["benchmarks"][name][field], ours["benchmarks"][name][field]

@@ -77,6 +77,21 @@ def add_student(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-chat-template", action="store_true", help="for a student trained on plain text")
 
 
+def add_answers(parser: argparse.ArgumentParser) -> None:
+    """How benchmarks are asked, and answers drawn."""
+    parser.add_argument("--samples", metavar="K", type=int, default=1, help="answers to each item (default 1)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens of this share (default 1)"
+    )
+    parser.add_argument("--max-tokens", type=int, default=4096, help="longest answer (default 4096)")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="another prompt: '{problem}', or a text with {premise} and {hypothesis}"
+    )
+    parser.add_argument("--system-prompt", metavar="TEXT", help="a system message before each prompt")
+    parser.add_argument("--max-items", metavar="N", type=int, help="a random subset of N items of each benchmark")
+
+
 def add_seed(parser: argparse.ArgumentParser, of: str = "the sketch and of --max-samples") -> None:
     """The one seed of a command."""
     parser.add_argument("--seed", type=int, default=0, help=f"seed of {of} (default 0)")

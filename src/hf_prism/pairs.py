@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .encoder import THREE, TWO, encode_pairs, label_word
+from .files import digest
 from .rows import describe
 from .samples import RowError, near
 
@@ -40,6 +41,7 @@ class Pairs:
         hypotheses: One a row.
         labels: One a row, in words.
         where: How messages name each row.
+        ids: The user's own, or else hashes of what stands in the rows.
         mapped: How many labels became not_entailment, by what they were.
     """
 
@@ -47,6 +49,7 @@ class Pairs:
     hypotheses: list[str]
     labels: list[str]
     where: list[str]
+    ids: list[str]
     mapped: Counter[str] = field(default_factory=Counter)
 
     def digest(self) -> str:
@@ -67,6 +70,7 @@ class Encoded:
         skipped: The row numbers of those left out, all of them too long.
         cut: The row numbers of those whose end was cut.
         lengths: The tokens of each kept one.
+        detail: The message on each skipped one.
     """
 
     dataset: Dataset
@@ -74,6 +78,15 @@ class Encoded:
     skipped: list[int]
     cut: list[int]
     lengths: np.ndarray
+    detail: list[str]
+
+    def left_out(self, pairs: Pairs) -> list[dict[str, Any]]:
+        """Every row that is not learned whole, in the form of `Supervision.left_out`."""
+        skipped = [
+            {"row": i, "id": pairs.ids[i], "reason": "too_long", "detail": detail}
+            for i, detail in zip(self.skipped, self.detail, strict=True)
+        ]
+        return skipped + [{"id": pairs.ids[i], "reason": "truncated"} for i in self.cut]
 
 
 def read_pairs(
@@ -99,7 +112,8 @@ def read_pairs(
         part: [_text(cell, part, columns[part], where[i]) for i, cell in enumerate(rows[columns[part]])]
         for part in ("premise", "hypothesis")
     }
-    pairs = Pairs(texts["premise"], texts["hypothesis"], [], where)
+    named = list(map(str, ids)) if ids else [digest(cells) for cells in zip(*texts.values(), strict=True)]
+    pairs = Pairs(texts["premise"], texts["hypothesis"], [], where, named)
     for i, cell in enumerate(rows[columns["label"]]):
         word = _label(cell, names, columns["label"], where[i])
         if word not in labels and word in THREE and set(labels) == set(TWO):
@@ -162,7 +176,8 @@ def encode(
     skipped, cut = (list(long), []) if on_long == "skip" else ([], list(long))
     if len(kept) + len(skipped) != len(pairs.labels):
         raise AssertionError(f"{len(kept)} rows kept and {len(skipped)} skipped of {len(pairs.labels)}")
-    return Encoded(Dataset.from_dict(columns), kept, skipped, cut, np.array(lengths))
+    detail = [f"{pairs.where[i]}: {long[i]:,} tokens, over the limit of {limit:,}" for i in skipped]
+    return Encoded(Dataset.from_dict(columns), kept, skipped, cut, np.array(lengths), detail)
 
 
 def preflight(
@@ -218,7 +233,7 @@ def _columns(rows: Dataset, mapping: Mapping[str, str | None]) -> dict[str, str]
         fix = ", ".join(f"{name}: {column or '...'}" for name, column in usual.items())
         raise ValueError(
             f"the data has no column {', '.join(map(repr, missing.values()))}{near(next(iter(missing.values())), held)}; columns "
-            f"found: {', '.join(held)}. Name them: column_mapping: {{{fix}}}"
+            f"found: {', '.join(held)}. Name them: {{{fix}}} (in a recipe the key columns, in Python column_mapping)"
         )
     return columns
 

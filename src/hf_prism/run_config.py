@@ -10,6 +10,10 @@ from typing import Any
 from . import files
 
 
+LOCK = ".lock"
+"""A file that a process may lock in its directory; it says nothing of the run."""
+
+
 def whole(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """A configuration as it is read back: JSON values, and what kind of run it is."""
     return json.loads(json.dumps({"kind": kind, **config}))
@@ -34,21 +38,12 @@ def open_run(
         ValueError: The directory holds something else, or a run with another configuration; the message lists the fields
             that differ.
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; a run needs a directory of its own.")
     config = whole(config, kind)
-    held = files.read_json(path / "config.json") if path.is_dir() else None
+    held = require_place(path, kind)
     if held is None:
-        if path.is_dir() and (found := sorted(entry.name for entry in path.iterdir())):
-            raise ValueError(
-                f"{path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new directory."
-            )
         path.mkdir(parents=True, exist_ok=True)
         files.write_json(path / "config.json", config)
         return False
-    if held.get("kind") != kind:
-        theirs = f"a run of the kind {held['kind']!r}" if "kind" in held else "the gradients of a dataset, or a model"
-        raise ValueError(f"{path} holds {theirs}, not one of the kind {kind!r}: name another directory.")
     fixed, now = ({key: value for key, value in each.items() if key not in may_change} for each in (held, config))
     if fixed != now:
         changed = "; ".join(differences(fixed, now))
@@ -60,6 +55,28 @@ def open_run(
         files.write_json(path / "config.json", config)
     files.sweep(path)
     return True
+
+
+def require_place(path: Path, kind: str) -> dict[str, Any] | None:
+    """The configuration of the run in a directory; None where one may begin.
+
+    Raises:
+        ValueError: The directory holds something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; a run needs a directory of its own.")
+    held = files.read_json(path / "config.json") if path.is_dir() else None
+    if held is None:
+        found = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK) if path.is_dir() else []
+        if found:
+            raise ValueError(
+                f"{path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new directory."
+            )
+        return None
+    if held.get("kind") != kind:
+        theirs = f"a run of the kind {held['kind']!r}" if "kind" in held else "the gradients of a dataset, or a model"
+        raise ValueError(f"{path} holds {theirs}, not one of the kind {kind!r}: name another directory.")
+    return held
 
 
 def differences(held: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -112,7 +112,12 @@ def put(content: dict[str, Any], key: str, value: Any) -> None:
 
 def name_only(value: Any) -> Any:
     """The last part of a path on this machine; anything else as it is."""
-    is_path = isinstance(value, str) and (Path(value).expanduser().exists() or value.startswith(("/", "~", ".")))
+    if not isinstance(value, str):
+        return value
+    try:
+        is_path = value.startswith(("/", "~", ".")) or Path(value).expanduser().exists()
+    except (OSError, RuntimeError):  # too long for a name, or ~ of nobody
+        is_path = False
     return Path(value).name if is_path else value
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .benchmarks import BENCHMARKS, MATH_PROMPT, NLI_PROMPT
 from .cards import code, fenced, markdown_table, table
 
 
@@ -30,7 +31,7 @@ def card_keys(old: Mapping[str, Any], facts: Mapping[str, Any], license: str | N
     results = [
         {
             "task": {"type": "text-classification" if kind == "classification" else "text-generation"},
-            "dataset": {"name": NAMES.get(name, name), "type": _dataset(name, found["source"])},
+            "dataset": {"name": _title(name, found), "type": _dataset(name, found)},
             "metrics": [{"type": "accuracy", "name": "pass@1", "value": round(100 * found["accuracy"], 2)}],
         }
         for name, found in (facts.get("evaluation") or {}).items()
@@ -41,19 +42,34 @@ def card_keys(old: Mapping[str, Any], facts: Mapping[str, Any], license: str | N
         "library_name": "transformers",
         "pipeline_tag": "text-classification" if kind == "classification" else "text-generation",
         "base_model": hub_base or old.get("base_model"),
-        "datasets": [facts["data"].partition(":")[0]] if facts.get("data_revision") else old.get("datasets"),
+        "datasets": _with(
+            old.get("datasets"), facts["data"].partition(":")[0] if facts.get("data_revision") else None
+        ),
         "tags": tags + [tag for tag in MODEL_TAGS if tag not in tags],
-        "model-index": [{"name": facts["name"], "results": results}] if results else None,
+        "model-index": _index(old.get("model-index"), facts["name"], results),
     }
 
 
-def _dataset(name: str, source: str) -> str:
-    """The Hub id of a benchmark; of a file its name, for its path would mean nothing elsewhere."""
-    return (
-        name
-        if source.count("/") != 1 or source.startswith((".", "/", "~")) or Path(source).suffix
-        else source.partition(":")[0]
-    )
+def _title(name: str, found: Mapping[str, Any]) -> str:
+    """How a benchmark is written; a file that happens to be called like one is not it."""
+    return NAMES.get(name, name) if name in BENCHMARKS and found["source"] == BENCHMARKS[name].source else name
+
+
+def _dataset(name: str, found: Mapping[str, Any]) -> str:
+    """The Hub id of a benchmark; its name where it was read from a file."""
+    return found["source"].partition(":")[0] if "/" in found["source"] else name
+
+
+def _with(old: Any, name: str | None) -> list[Any] | None:
+    """The list that is there, and this name in it."""
+    names = _listed(old)
+    return (names + [name] if name and name not in names else names) or None
+
+
+def _index(old: Any, name: str, results: Sequence[Any]) -> list[Any] | None:
+    """The results that are there of other models, and these."""
+    others = [each for each in _listed(old) if not (isinstance(each, dict) and each.get("name") == name)]
+    return ([*others, {"name": name, "results": list(results)}] if results else _listed(old)) or None
 
 
 def _listed(value: Any) -> list[Any]:
@@ -121,7 +137,7 @@ def _evaluation(facts: Mapping[str, Any]) -> str:
     for name, each in found.items():
         low, high = each["interval"] or (None, None)
         line = [
-            NAMES.get(name, code(name)),
+            NAMES[name] if _title(name, each) != name else code(name),
             f"{each['problems']:,}",
             percent(each["accuracy"], each["standard_error"]),
             "" if low is None or high is None else f"{percent(low)} to {percent(high)}",
@@ -198,10 +214,19 @@ def _commands(repo_id: str, facts: Mapping[str, Any]) -> str:
     if not found:
         return ""
     setting = facts["evaluation_setting"]
-    names = ",".join(found)
-    line = f"hf-prism evaluate --model {repo_id} --benchmarks {names} --samples {setting['samples']}"
-    line += (
-        f" --temperature {setting['temperature']:g} --top-p {setting['top_p']:g} --max-tokens {setting['max_tokens']}"
-    )
-    line += f" --seed {setting['seed']} --output evaluation"
-    return f"The evaluation again (benchmarks of your own as files):\n\n{fenced(line, 'bash')}"
+    specs = [
+        name if _title(name, each) != name or each["source"] == name else each["source"]
+        for name, each in found.items()
+    ]
+    prompts = {each["prompt"] for each in found.values()}
+    parts = ["hf-prism", "evaluate", "--model", repo_id, "--benchmarks", ",".join(specs)]
+    parts += ["--samples", str(setting["samples"]), "--temperature", f"{setting['temperature']:g}"]
+    parts += ["--top-p", f"{setting['top_p']:g}", "--max-tokens", str(setting["max_tokens"])]
+    if len(prompts) == 1 and prompts.isdisjoint({MATH_PROMPT, NLI_PROMPT}):
+        parts += ["--prompt", *prompts]
+    for flag, key in {"--system-prompt": "system_prompt", "--max-items": "max_items"}.items():
+        parts += [flag, str(setting[key])] if setting.get(key) else []
+    parts += ["--no-chat-template"] if facts.get("chat_template") is False else []
+    parts += ["--seed", str(setting["seed"]), "--output", "evaluation"]
+    line = " ".join(map(shlex.quote, parts))
+    return f"The evaluation again (a benchmark with a suffix is a file):\n\n{fenced(line, 'bash')}"

@@ -51,6 +51,10 @@ def push_student(
     result, config = (files.read_json(folder / name) for name in ("result.json", "config.json"))
     if result is None or config is None or not (folder / "model").is_dir():
         raise ValueError(f"{folder} holds no finished training run; give the output of `hf-prism distill`.")
+    if "base_name" not in result:
+        raise ValueError(
+            f"{folder} was trained, but not finished by `hf-prism distill`: give its recipe to that command again."
+        )
     run = files.digest(config)
     check_can_push_student(repo_id, run, token)
     facts = {

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from . import ranks
+from .kinds import check_kind
 from .proxy import WRONG_KEYS, ProxyModel
+from .samples import near
+from .settings import name_only
 from .training_run import TrainingRun
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+def lora_config(lora: Mapping[str, Any] | None) -> Any:
+    """The peft.LoraConfig of these keywords; None where no adapter is asked for.
+
+    Raises:
+        ValueError: peft is not installed, an unknown keyword, or a value that cannot be.
+    """
+    if lora is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ValueError("lora needs peft: pip install 'hf-prism[peft]'") from error
+    known = get_type_hints(LoraConfig)
+    for name, value in lora.items():
+        if name not in known:
+            raise ValueError(f"lora: {name!r} is no keyword of peft.LoraConfig{near(str(name), known)}")
+        check_kind(f"lora: {name}", value, known[name])
+    try:
+        return LoraConfig(**{"task_type": "CAUSAL_LM", **lora})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lora: {error}") from error
 
 
 def load_base(proxy: ProxyModel, attention: str | None, dtype: str) -> PreTrainedModel:
@@ -58,6 +85,8 @@ def save_student(trainer: Any, run: TrainingRun, proxy: ProxyModel, is_adapter: 
         return
     with run.saving("adapter") as folder:
         trainer.save_model(str(folder))
+        if run.team.rank == 0:
+            _name_base(folder, str(name_only(proxy.name)))
     with run.saving("model") as folder:
         if run.team.rank == 0:
             from peft import PeftModel
@@ -68,6 +97,14 @@ def save_student(trainer: Any, run: TrainingRun, proxy: ProxyModel, is_adapter: 
             merged.generation_config = trainer.accelerator.unwrap_model(trainer.model).generation_config
             merged.save_pretrained(folder)
             proxy.tokenizer.save_pretrained(folder)
+
+
+def _name_base(folder: Path, name: str) -> None:
+    """Have an adapter name its base by no folder of this machine, since it may be published."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "base_model_name_or_path": name}, indent=2) + "\n")
+    (folder / "README.md").unlink(missing_ok=True)  # peft's, with the folder in it
 
 
 def _to_bfloat16(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
     student: sft                    # or classification, for an encoder that labels pairs
     data: runs/math                 # DATA as everywhere; a synthesis run is its pool
+    seed: 0                         # draws max_samples, and the order of training where training.seed does not say another
     columns: {prompt: question}     # where a column has another name
     base: Qwen/Qwen2.5-Math-7B      # this and the rest: keywords of distill
     output: runs/student            # the run directory; the student itself is in its model/
@@ -15,6 +16,7 @@ A key that nothing knows is an error that names the nearest one; nothing is igno
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ import yaml
 
 from .evaluation import GREEDY, evaluate
 from .generation import Sampling
+from .rows import READERS
 from .samples import near
 from .settings import (
     keywords_of,
@@ -37,6 +40,7 @@ from .settings import (
     read_settings,
     require_known,
     require_list,
+    require_number,
     require_whole,
     section,
 )
@@ -49,6 +53,9 @@ STUDENTS = {"sft": "distillation.distill", "classification": "classification.tra
 OWN = ("student", "data", "data_revision", "split", "columns", "max_samples", "seed", "evaluation", "proxy")
 PUSHING = ("push_to", "private", "license")
 MADE_HERE = ("rows", "report", "facts", "column_mapping", "dry_run")
+PATHS = ("deepspeed", "fsdp_config", "accelerator_config", "logging_dir")
+"""Keywords of the Trainer that may be paths of this machine."""
+
 OF_EVALUATION = ("samples", "seed", "prompt", "system_prompt", "max_items")
 
 
@@ -90,7 +97,7 @@ class StudentRecipe:
             ValueError: The message names key and place.
         """
         kind = self.content.get("student", "sft")
-        if kind not in STUDENTS:
+        if not isinstance(kind, str) or kind not in STUDENTS:
             raise ValueError(
                 f"{where}: unknown student {kind!r}{near(str(kind), STUDENTS)}; it is {' or '.join(STUDENTS)}."
             )
@@ -99,6 +106,10 @@ class StudentRecipe:
         for key in ("data", "base", "output"):
             if self.content.get(key) is None:
                 raise ValueError(f"{where}: the key {key!r} is missing.")
+            if not isinstance(self.content[key], str):
+                raise ValueError(f"{where}: {key} must be text, got {self.content[key]!r}.")
+        if "seed" in self.content:
+            require_number(self.content["seed"], "seed", where)
         for key in ("training", "lora"):
             section(self.content, key)
         if "max_samples" in self.content:
@@ -110,10 +121,28 @@ class StudentRecipe:
             require_known(self.evaluation, known, f"{where}, evaluation")
             if not require_list(self.evaluation.get("benchmarks"), "evaluation.benchmarks"):
                 raise ValueError(f"{where}, evaluation: benchmarks is empty; name some, or leave evaluation out.")
+            self._check_evaluation(f"{where}, evaluation")
         if self.proxy:
             from .featurizer import GradientFeaturizer
 
             require_known(self.proxy, ["model", *keywords_of(GradientFeaturizer)], f"{where}, proxy")
+
+    def _check_evaluation(self, where: str) -> None:
+        given = self.evaluation
+        for name in ("samples", "max_tokens", "max_items", "batch_size"):
+            if given.get(name) is not None:
+                require_whole(given[name], name, where)
+        for name in ("temperature", "top_p", "seed"):
+            if name in given:
+                require_number(given[name], name, where)
+        for name in ("prompt", "system_prompt"):
+            if given.get(name) is not None and not isinstance(given[name], str):
+                raise ValueError(f"{where}: {name} must be text, got {given[name]!r}; put it between quotes.")
+        if given.get("base") and isinstance(self.content.get("chat_template"), str):
+            raise ValueError(
+                f"{where}: base: true would ask the base with its own template, and the student with {'chat_template'!r} of "
+                "the recipe. The two would not compare: leave base out."
+            )
 
     @property
     def train(self) -> Callable[..., Any]:
@@ -144,7 +173,11 @@ class StudentRecipe:
         """
         source = place(self.folder, self.content["data"])
         revision = self.content.get("data_revision")
-        if not Path(source).expanduser().exists() and source.count("/") == 1 and not Path(source).suffix:
+        if (
+            not Path(source).expanduser().exists()
+            and source.count("/") == 1
+            and Path(source).suffix.lower() not in READERS
+        ):
             revision = _commit(source, revision)
         rows = read_rows(source, {**self.content, "revision": revision}, self.content.get("max_samples"))
         known = {
@@ -159,6 +192,8 @@ class StudentRecipe:
         names = [name for name in keywords_of(self.train) if name not in MADE_HERE]
         found = {name: self.content[name] for name in names if name in self.content}
         found["base"] = place(self.folder, found["base"])
+        if "seed" in self.content:
+            found["training"] = {"seed": self.content["seed"], **section(found, "training")}
         if str(found.get("chat_template", "")).endswith(".jinja"):
             found["chat_template"] = place(self.folder, found["chat_template"])
         return found
@@ -177,12 +212,17 @@ class StudentRecipe:
 
     def public_text(self) -> str:
         """The recipe as YAML, with what was changed, without the folders of this machine."""
-        public = {key: value for key, value in self.content.items() if key not in ("output", "push_to", "private")}
+        public = copy.deepcopy(
+            {key: self.content[key] for key in self.content if key not in ("output", "push_to", "private")}
+        )
         for key in ("data", "base"):
             public[key] = name_only(public[key])
-        for key in ("evaluation", "proxy", "training"):
-            if key in public:
-                public[key] = {name: name_only(value) for name, value in section(public, key).items()}
+        if str(public.get("chat_template", "")).endswith(".jinja"):
+            public["chat_template"] = name_only(public["chat_template"])
+        for key, names in {"proxy": ("model",), "training": PATHS}.items():
+            for name in names:
+                if name in section(public, key):
+                    put(public, f"{key}.{name}", name_only(section(public, key)[name]))
         if self.evaluation:
             listed = [
                 re.sub(r"[^=]+$", lambda found: str(name_only(found[0])), str(each))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import files, ranks
 from .benchmarks import find, names_of, read
 from .checkpoint import local_folder
-from .evaluation import Evaluation, Student, evaluate, local_student, read_evaluation
+from .evaluation import Evaluation, Student, check_kinds, check_samples, evaluate, local_student, read_evaluation
 from .local import pin
 from .settings import name_only
 from .student_recipe import StudentRecipe
@@ -27,6 +27,8 @@ from .student_recipe import StudentRecipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from .featurizer import GradientFeaturizer
 
 
 def run(recipe: StudentRecipe, *, dry_run: bool = False) -> dict[str, Any] | None:
@@ -45,6 +47,8 @@ def run(recipe: StudentRecipe, *, dry_run: bool = False) -> dict[str, Any] | Non
     """
     rows, known = recipe.rows()
     _check_evaluation(recipe)
+    featurizer = _featurizer(recipe)
+    recipe.public_text()
     push_to = recipe.content.get("push_to")
     if push_to and ranks.is_first():
         from .student_hub import check_can_push_student
@@ -53,18 +57,25 @@ def run(recipe: StudentRecipe, *, dry_run: bool = False) -> dict[str, Any] | Non
     trained = recipe.train(rows, facts=known, report=tell, dry_run=dry_run, **recipe.arguments())
     if trained is None:
         return None
+    held = files.read_json(recipe.output / "result.json") or {}
+    if held.get("rows_digest") != known["rows_digest"]:
+        raise ValueError(
+            f"{recipe.output} holds a student of other rows (their digest was {held.get('rows_digest')}, it is "
+            f"{known['rows_digest']} now): the data has changed since. Name another output."
+        )
     base = recipe.arguments()["base"]
     result = {
-        **known,
+        **{name: held[name] for name in (*known, "versions") if name in held},
         **trained.as_dict(),
         "student": recipe.content.get("student", "sft"),
         "base": str(name_only(base)),
         "base_name": pin(base, recipe.content.get("revision"))[0],
         "base_is_local": local_folder(base) is not None,
+        "chat_template": False if recipe.content.get("chat_template") is False else None,
         "recipe": recipe.public_text(),
     }
-    if recipe.proxy:
-        result["g_vendi"] = _score(recipe, rows)
+    if featurizer is not None:
+        result["g_vendi"] = _score(featurizer, rows, recipe.output / "features")
     evaluations = _evaluations(recipe, trained.model)
     if not ranks.is_first():
         return None
@@ -96,21 +107,31 @@ def _check_evaluation(recipe: StudentRecipe) -> None:
         return
     arguments = recipe.evaluation_arguments()
     found = [find(spec, prompt=arguments.get("prompt")) for spec in arguments["benchmarks"]]
-    names_of(found)
-    for benchmark in found:
-        read(benchmark, max_items=arguments.get("max_items"), seed=arguments.get("seed", 0))
+    options = {"max_items": arguments.get("max_items"), "seed": arguments.get("seed", 0)}
+    read_ones = {name: read(each, **options) for name, each in zip(names_of(found), found, strict=True)}
+    is_encoder = recipe.content.get("student") == "classification"
+    check_samples(arguments.get("samples", 1), arguments["sampling"], is_encoder)
+    if is_encoder:
+        check_kinds(recipe.content.get("labels") or (), read_ones)
 
 
-def _score(recipe: StudentRecipe, rows: Dataset) -> dict[str, Any]:
-    """G-Vendi of the data that the student was trained on."""
-    from . import runner
+def _featurizer(recipe: StudentRecipe) -> GradientFeaturizer | None:
+    """The proxy that scores the data, reading rows as the student does; its files are looked at now."""
+    if not recipe.proxy:
+        return None
     from .featurizer import GradientFeaturizer
-    from .vendi import Covariance
 
     formats = ("prompt_template", "completion_template", "chat_template", "on_long", "on_empty")
-    shared = {name: recipe.content[name] for name in formats if recipe.content.get(name) is not None}
-    featurizer = GradientFeaturizer(**{**shared, **recipe.proxy})
-    features = runner.run(rows, featurizer, recipe.output / "features").features
+    shared = {name: recipe.arguments()[name] for name in formats if recipe.content.get(name) is not None}
+    return GradientFeaturizer(**{**shared, **recipe.proxy})
+
+
+def _score(featurizer: GradientFeaturizer, rows: Dataset, directory: Path) -> dict[str, Any]:
+    """G-Vendi of the data that the student was trained on."""
+    from . import runner
+    from .vendi import Covariance
+
+    features = runner.run(rows, featurizer, directory).features
     covariance = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, features["id"])
     return {**covariance.score().as_dict(), "proxy": featurizer.proxy.name}
 
@@ -127,7 +148,23 @@ def _evaluations(recipe: StudentRecipe, model: Path) -> Mapping[str, Evaluation]
             tell(f"evaluating {'the base' if name != 'evaluation' else 'the student'}: {place}")
             done[name] = evaluate(_student(recipe, place), output=folder, report=tell, **recipe.evaluation_arguments())
         elif (folder / "result.json").exists():
-            done[name] = read_evaluation(folder)
+            done[name] = _made_elsewhere(
+                folder, place, recipe.content.get("revision") if name != "evaluation" else None
+            )
+    return done
+
+
+def _made_elsewhere(folder: Path, model: str, revision: str | None) -> Evaluation:
+    """A finished evaluation that is there, if it is of this model."""
+    done = read_evaluation(folder)
+    if not done.model.startswith(pin(model, revision)[0]) and done.model.rstrip("/") not in (
+        model,
+        str(Path(model).resolve()),
+    ):
+        raise ValueError(
+            f"{folder} holds an evaluation of {done.model}, not of {model}: its numbers would stand on the card of another "
+            "model. Delete it, or evaluate this one into it."
+        )
     return done
 
 
@@ -137,6 +174,6 @@ def _student(recipe: StudentRecipe, model: str) -> Student:
         options["chat_template"] = False
     is_base = model != str(recipe.output / "model")
     revision = recipe.content.get("revision") if is_base else None
-    if recipe.content.get("dtype"):
+    if recipe.content.get("dtype") == "bfloat16" and recipe.content.get("student") != "classification":
         options["dtype"] = recipe.content["dtype"]
     return local_student(model, revision=revision, device=ranks.join().device, **options)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .inputs import quiet_libraries
+from .options import add_answers, add_student
 
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ValueError(f"--benchmarks names none; there are {', '.join(BENCHMARKS)}.")
     if options.lm_eval:
         from .lm_eval_tasks import write_tasks
+
+        _refuse(
+            options, ("samples", "temperature", "top_p", "system_prompt", "max_items"), "the task files of --lm-eval"
+        )
 
         written = write_tasks(
             [find(spec, prompt=options.prompt) for spec in specs], options.lm_eval, options.max_tokens
@@ -61,6 +66,8 @@ def _student(options: argparse.Namespace) -> Student:
     if options.backend == "server":
         from .server import ServerGenerator
 
+        _refuse(options, ("revision", "dtype", "device", "batch_size", "no_chat_template"), "--backend server")
+
         return ServerGenerator(
             options.model,
             base_url=options.base_url,
@@ -68,22 +75,28 @@ def _student(options: argparse.Namespace) -> Student:
             api_key_env=options.api_key_env,
             concurrency=options.concurrency,
         )
-    for name in ("base_url", "provider", "api_key_env"):
-        if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')} is about --backend server.")
+    _refuse(options, ("base_url", "provider", "api_key_env", "concurrency"), f"--backend {options.backend}")
     if options.backend == "vllm":
         from .offline_vllm import VLLMGenerator
 
+        _refuse(options, ("dtype", "device", "batch_size", "no_chat_template"), "--backend vllm")
+
         return VLLMGenerator(options.model, revision=options.revision)
     device = options.device or ranks.join().device
-    return local_student(
-        options.model,
-        revision=options.revision,
-        dtype=options.dtype,
-        device=device,
-        batch_size=options.batch_size,
-        chat_template=not options.no_chat_template,
-    )
+    chosen: dict[str, Any] = {"batch_size": options.batch_size}
+    chosen |= {"dtype": options.dtype} if options.dtype != "float32" else {}
+    chosen |= {"chat_template": False} if options.no_chat_template else {}
+    return local_student(options.model, revision=options.revision, device=device, **chosen)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], by: str) -> None:
+    """An option that cannot apply is an error, not dropped in silence."""
+    parser = argparse.ArgumentParser()
+    add_student(parser)
+    add_answers(parser)
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != parser.get_default(name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} cannot apply to {by}. Leave it out.")
 
 
 def compare_models(options: argparse.Namespace) -> int:
@@ -126,6 +139,7 @@ def _named(runs: list[str]) -> dict[str, str]:
 
 def distill(options: argparse.Namespace) -> int:
     """Train the student of a recipe, evaluate it, and push it if asked."""
+    from . import ranks
     from .settings import parse_changes
     from .student_recipe import StudentRecipe
     from .student_run import run
@@ -138,9 +152,15 @@ def distill(options: argparse.Namespace) -> int:
     recipe = StudentRecipe.load(options.recipe, changes)
     quiet_libraries()
     done = run(recipe, dry_run=options.dry_run)
-    if done is not None:
+    if options.dry_run and ranks.is_first():
+        _show(options, "Nothing was written: a dry run.", {"dry_run": True, "output": str(recipe.output)})
+    elif done is not None:
         _show(options, "\n".join(student_lines(done, recipe)), dict(done))
     return 0
+
+
+DRAWN = ("samples", "temperature", "top_p", "max_tokens")
+"""What two evaluations may differ in and still be compared, which is told."""
 
 
 # ---- what is printed -------------------------------------------------------------------------------------------------
@@ -198,6 +218,9 @@ def comparison_lines(
     lines = []
     for other, found in differences.items():
         lines.append(f"{other} less {first}:")
+        drawn = {name: (models[first]["setting"][name], models[other]["setting"][name]) for name in DRAWN}
+        told = [f"{name} {before} and {after}" for name, (before, after) in drawn.items() if before != after]
+        lines += [f"  note: they were asked differently: {', '.join(told)}"] if told else []
         for name, gap in found.items():
             line = f"  {name:27} {100 * gap['difference']:+.1f} points"
             if gap["interval"]:

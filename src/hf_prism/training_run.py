@@ -6,6 +6,7 @@
     model/                      the student, once training is over
     left_out.jsonl              rows that were skipped or cut, if there are any
     result.json                 the summary; with this file the run is finished
+    .lock                       locked by the process that trains here
 
 A run of transformers' Trainer, whatever it trains, does these things here:
 
@@ -22,6 +23,8 @@ A run of transformers' Trainer, whatever it trains, does these things here:
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import importlib.metadata
 import json
 import os
 import shutil
@@ -31,19 +34,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from transformers import TrainerCallback
 
 from . import files
 from .ranks import Team
-from .run_config import open_run
+from .run_config import LOCK, open_run, require_place, whole
 from .run_directory import in_bytes
-from .samples import near
+from .watching import check_weights
 
 
 KIND = "training"
 WHOLE = "whole.json"
+_LOCKS: dict[Path, IO[bytes]] = {}
 Report = Callable[[str], None]
 
 
@@ -132,11 +136,50 @@ class TrainingRun:
             Whether the run is finished already.
 
         Raises:
-            ValueError: The directory holds something else, or a run with another configuration; the message lists the
-                fields that differ.
+            ValueError: Another process trains in the directory, or it holds something else, or a run with another
+                configuration; the message lists the fields that differ.
         """
-        self.team.agree(lambda: open_run(self.path, config, KIND, may_change=tuple(may_change)))
-        return (self.path / "result.json").is_file()
+        return self.team.agree(lambda: self._open(config, tuple(may_change)))
+
+    def _open(self, config: Mapping[str, Any], may_change: tuple[str, ...]) -> bool:
+        require_place(self.path, KIND)
+        self._lock()
+        if (self.path / "config.json").exists() and not self._is_begun():
+            (self.path / "left_out.jsonl").unlink(missing_ok=True)
+            files.write_json(self.path / "config.json", whole(config, KIND))
+        open_run(self.path, config, KIND, may_change=may_change)
+        is_finished = (self.path / "result.json").is_file()
+        if is_finished:
+            self._unlock()
+        return is_finished
+
+    def _lock(self) -> None:
+        """Keep other processes out; the system unlocks the file of a process that dies."""
+        self._unlock()  # of a run of this process that broke off
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = (self.path / LOCK).open("ab")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not handed on to workers that are forked
+        except (BlockingIOError, PermissionError) as error:
+            file.close()
+            raise ValueError(
+                f"{self.path} is in use by another process, which trains there. Wait until it is done, stop it, or name "
+                "another directory."
+            ) from error
+        _LOCKS[self.path.resolve()] = file
+
+    def _unlock(self) -> None:
+        if held := _LOCKS.pop(self.path.resolve(), None):
+            held.close()
+
+    def _is_begun(self) -> bool:
+        """Whether there is anything in the directory that depends on the configuration."""
+        idle = {LOCK, "config.json", "left_out.jsonl"}
+        return any(
+            any(entry.iterdir()) if entry.is_dir() else entry.stat().st_size > 0
+            for entry in self.path.iterdir()
+            if entry.name not in idle
+        )
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write a file of JSON lines into the directory, whole or not at all; the first process does."""
@@ -230,6 +273,7 @@ class TrainingRun:
         """Write result.json: the student's numbers and whatever else is to be known of it."""
         if self.team.rank == 0:
             files.write_json(self.path / "result.json", {**(facts or {}), **student.as_dict()})
+            self._unlock()
         _barrier()
 
 
@@ -241,21 +285,24 @@ class _Recorder(TrainerCallback):
         self.before: dict[str, Any] = {}
         self.began, self.first = 0.0, 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        check_weights(model, state.global_step)
         self.before = (list(files.read_lines(self.run.log)) or [{}])[-1]
         self.began, self.first = time.monotonic(), state.global_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        return self._boundary(state, control)
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
+        return self._boundary(state, control, model)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        return self._boundary(state, control)
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
+        return self._boundary(state, control, model)
 
-    def _boundary(self, state: Any, control: Any) -> Any:
+    def _boundary(self, state: Any, control: Any, model: Any) -> Any:
         """What is logged ends where a checkpoint does, so that a resumed run logs the same numbers.
 
-        The last step saves no checkpoint, since the student itself is saved next.
+        The last step saves no checkpoint, since the student itself is saved next. Weights that are saved are finite.
         """
+        if control.should_save or state.global_step >= state.max_steps:
+            check_weights(model, state.global_step)
         if state.global_step >= state.max_steps:
             control.should_save, control.should_log = False, True
         elif control.should_save:
@@ -290,27 +337,9 @@ class _Recorder(TrainerCallback):
                 shutil.rmtree(old)
 
 
-def check_keywords(given: Mapping[str, Any] | None, config_class: type, owned: Mapping[str, str]) -> dict[str, Any]:
-    """The user's keywords of a Trainer's configuration.
-
-    Args:
-        given: By name.
-        config_class: The dataclass that takes them, such as SFTConfig.
-        owned: The names that the caller sets itself, and how the user sets them: ``{"output_dir": "output"}``.
-
-    Raises:
-        ValueError: An unknown keyword, or one of `owned`.
-    """
-    given = dict(given or {})
-    known = [field.name for field in dataclasses.fields(config_class) if field.init]
-    for name in given:
-        if name in owned:
-            raise ValueError(f"training: {name} is not set here; {owned[name]}")
-        if name not in known:
-            raise ValueError(
-                f"training: {name!r} is no keyword of {config_class.__name__}{near(name, [k for k in known if k not in owned])}"
-            )
-    return given
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of packages, by their names."""
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -11,6 +11,10 @@ class NonFiniteLossError(ValueError):
     """The loss or its gradient became NaN or infinite; the message names the step and the rows."""
 
 
+class NonFiniteWeightsError(ValueError):
+    """Weights became NaN or infinite, though loss and gradient were finite; the message names the step and a weight."""
+
+
 class Watched:
     """Mixin that stops a Trainer before a loss or gradient that is not finite reaches the weights.
 
@@ -51,16 +55,48 @@ class Watched:
     def _stop(self, what: str, value: float, batches: list[Any]) -> None:
         found = self._find([ids for batch in batches for ids in sequences(batch)])
         shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+        broken = not_finite(self.model)  # type: ignore[attr-defined]
+        reached = (
+            f"the weights were not finite before this step ({broken}), an earlier one left them so"
+            if broken
+            else "training has stopped before it reached the weights"
+        )
         raise NonFiniteLossError(
-            f"step {self._recent[0]}: the {what} is {value}; training has stopped before it reached the weights, and the last "
-            f"whole checkpoint stays. Rows of the batch: {shown}. Look at these rows; if they are sound, lower the "
-            "learning rate, or use dtype float32"
+            f"step {self._recent[0]}: the {what} is {value}; {reached}, and the last whole checkpoint stays. Rows of the batch: "
+            f"{shown}. Look at these rows; if they are sound, lower the learning rate, or use dtype float32"
         )
 
     def _find(self, wanted: list[tuple[int, ...]]) -> list[str]:
         missing = set(wanted)
         found = [i for i, row in enumerate(self._rows) if tuple(row["input_ids"]) in missing]
         return [self._name(i) for i in found]
+
+
+def not_finite(model: Any) -> str | None:
+    """The name of a parameter that holds a value which is not finite, of those that lie in this process."""
+    for name, parameter in model.named_parameters():
+        held = getattr(
+            parameter, "ds_tensor", parameter
+        ).detach()  # DeepSpeed ZeRO-3 keeps the share of a process there
+        held = held.to_local() if hasattr(held, "to_local") else held
+        if held.is_floating_point() and not bool(held.isfinite().all()):
+            return name
+    return None
+
+
+def check_weights(model: Any, step: int) -> None:
+    """All weights are finite, or they must not be saved.
+
+    Raises:
+        NonFiniteWeightsError: They are not.
+    """
+    if broken := not_finite(model):
+        raise NonFiniteWeightsError(
+            f"step {step}: the weights are not finite ({broken}), so that neither they nor the student are saved; the last whole "
+            "checkpoint stays. Lower the learning rate"
+            if step
+            else f"the weights of the base are not finite ({broken}); look for a sound copy of it, or read it in another dtype"
+        )
 
 
 def sequences(batch: Mapping[str, Any]) -> list[tuple[int, ...]]:

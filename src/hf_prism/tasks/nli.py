@@ -13,6 +13,8 @@ from .task import Task, column
 
 
 LABELS = ("entailment", "neutral", "contradiction")
+TWO_LABELS = ("entailment", "not_entailment")
+NOT_ENTAILED = r"\b(?:not|non|no)[\s_-]*(?:an?\s+)?entail\w*"
 SPOKEN = {
     "entails": "entailment",
     "entailed": "entailment",
@@ -86,21 +88,34 @@ a line [[Hypothesis]], as below."""
         return self.row(pair, label, label)
 
 
-def label_of(text: str) -> str | None:
+def label_of(text: str, labels: Sequence[str] = LABELS) -> str | None:
     r"""The label that an answer ends with: in its last `\boxed{}`, after its last `Label:`, or as its only one.
+
+    Args:
+        text: The answer; what a model thinks before `</think>` does not count.
+        labels: Those of inference, or `TWO_LABELS`, to which neutral and contradiction are `not_entailment`.
 
     Example:
         >>> label_of("It does not follow. Label: **Neutral**."), label_of("neutral or entailment?")
         ('neutral', None)
+        >>> label_of("Label: non-entailment", TWO_LABELS)
+        'not_entailment'
     """
     answer = after_thinking(text)
     if answer is None:
         return None
-    marked = re.findall(r"\b(?:label|answer)\W*(?:is|=)?\W*(\w+)", answer, re.IGNORECASE)
-    for part in (last_boxed(answer) or "", marked[-1] if marked else "", answer):
-        found = {SPOKEN.get(word, word) for word in re.findall(r"[a-z]+", part.lower())} & set(LABELS)
+    answer = re.sub(r"[*`]|\\(?=_)", "", answer)
+    marked = re.findall(r"\b(?:label|answer)\W*(?:is|=)?\W*((?:no[nt]?[\s_-]+(?:an?\s+)?)?\w+)", answer, re.IGNORECASE)
+    for part in filter(None, (last_boxed(answer), marked[-1] if marked else None, answer)):
+        rest, denials = re.subn(NOT_ENTAILED, " ", part.lower())
+        found = {SPOKEN.get(word, word) for word in re.findall(r"[a-z]+", rest)} & set(LABELS)
+        if TWO_LABELS[1] in labels:
+            found = {label if label == TWO_LABELS[0] else TWO_LABELS[1] for label in found}
+            found |= {TWO_LABELS[1]} if denials else set()
         if len(found) == 1:
             return found.pop()
+        if denials and not found:
+            break  # it says what it is not
     return None
 
 
