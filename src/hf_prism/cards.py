@@ -173,7 +173,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def code(value: Any) -> str:
     """A value as a Python literal in a code span, with nothing in it that could end the span, the cell or the line."""
-    text = value if isinstance(value, str) and re.fullmatch(r"[\w./:+-]+", value, re.ASCII) else repr(value)
+    text = value if isinstance(value, str) and re.fullmatch(r"[\w./:+@-]+", value, re.ASCII) else repr(value)
     return "`" + text.replace("`", r"\x60").replace("|", r"\x7c").replace("<!--", r"\x3c!--") + "`"
 
 

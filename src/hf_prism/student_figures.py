@@ -18,10 +18,10 @@ def comparison_figure(result: ModelComparison) -> Figure:
     """Draw the accuracy of every model on every benchmark that all have."""
     shared = list(next(iter(result.differences.values())))
     names = [name for name in shared if name != "mean"]
-    height = 1.1 + 0.24 * len(names) * (len(result.models) + 0.8)
+    height = 1.2 + 0.17 * len(names) * (len(result.models) + 1.2)
     figure = figures.new_figure((6.4, height))
     ax = figure.subplots()
-    step = 0.8 / len(result.models)
+    step = 0.6 / len(result.models)
     for number, (model, found) in enumerate(result.models.items()):
         rows = [found["benchmarks"][name] for name in names]
         places = [i + (number - (len(result.models) - 1) / 2) * step for i in range(len(names))]
@@ -39,7 +39,7 @@ def comparison_figure(result: ModelComparison) -> Figure:
     ax.set_yticks(range(len(names)), [NAMES.get(name, name).replace("$", r"\$") for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(0, 100)
-    ax.set(xlabel="accuracy, %, and its 95 % interval", title="Students on the same items")
-    ax.legend(frameon=False, fontsize=8, labelcolor=figures.INK, loc="best")
+    ax.set(xlabel="accuracy, %, and its 95 % interval")
+    figure.legend(frameon=False, fontsize=8, labelcolor=figures.INK, loc="outside upper left", ncols=4)
     figures.finish_axes(ax)
     return figure
