@@ -240,6 +240,7 @@ def test_a_finished_run_is_held_by_nobody(model, tmp_path):
 def test_a_directory_where_nothing_was_trained_takes_another_configuration(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
+    (path / ".config.json~machine~1~0").touch()
     (path / ".lock").touch()  # all that is there of a run that was killed at once
     run = TrainingRun(path, report=lambda text: None)
     run.open({"a": 1})

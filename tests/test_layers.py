@@ -19,6 +19,7 @@ LEVELS = [
         "files",
         "origin",
         "samples",
+        "kinds",
         "rows",
         "sketch",
         "vectors",

@@ -67,8 +67,9 @@ def require_place(path: Path, kind: str) -> dict[str, Any] | None:
         raise ValueError(f"{path} is a file; a run needs a directory of its own.")
     held = files.read_json(path / "config.json") if path.is_dir() else None
     if held is None:
-        found = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK) if path.is_dir() else []
-        if found:
+        names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        # Another process may be writing config.json just now, or was killed while it did.
+        if found := [name for name in names if name != LOCK and not name.startswith(".config.json~")]:
             raise ValueError(
                 f"{path} holds something else ({', '.join(found[:4])}) and no config.json of a run: name a new directory."
             )
