@@ -80,13 +80,13 @@ def test_custom_task_is_short_and_its_answers_are_right(monkeypatch, capsys):
 
 
 def test_distill_and_evaluate(tmp_path, monkeypatch, capsys):
-    arguments = ["--output", str(tmp_path / "out"), "--size", "110", "--items", "6", "--epochs", "0.3"]
+    arguments = ["--output", str(tmp_path / "out"), "--size", "104", "--items", "4", "--epochs", "0.2"]
     monkeypatch.setattr(sys, "argv", ["distill_and_evaluate.py", *arguments])
     runpy.run_path(str(EXAMPLES / "distill_and_evaluate.py"), run_name="__main__")
     told = capsys.readouterr().out
-    assert "student less base:" in told and re.search(r"^  chains .* of 6 items, p = ", told, re.MULTILINE)
+    assert "student less base:" in told and re.search(r"^  chains .* of 4 items, p = ", told, re.MULTILINE)
     result = json.loads((tmp_path / "out/student/result.json").read_text())
-    assert result["rows"] == 110 and result["g_vendi"]["n"] == 110 and set(result["evaluation"]) == {"alike", "chains"}
+    assert result["rows"] == 104 and result["g_vendi"]["n"] == 104 and set(result["evaluation"]) == {"alike", "chains"}
     assert json.loads(told.splitlines()[-1])["g_vendi"] == result["g_vendi"]["g_vendi"]
 
 

@@ -36,7 +36,11 @@ def nli_seeds(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(RECIPES.glob("*.yaml")) if "seeds:" in path.read_text()],  # the others train students
+    ids=lambda path: path.stem,
+)
 def test_every_recipe_is_read_and_priced(path, math_seeds, nli_seeds, capsys):
     own = path.stem == "embedded"
     data = nli_seeds if path.stem == "prismnli" else math_seeds
