@@ -6,7 +6,7 @@
     python examples/benchmarks/students.py --seeds 6 --figure docs/images/students.png
 
 For every seed and strategy `examples/distill_and_evaluate.py` is run: 100 seeds grow to a pool, the embedded model is
-trained on 500 of its rows, and evaluated on problems like the seeds (in distribution) and on longer chains, every kind
+trained on 500 of its rows for four epochs, and evaluated on problems like the seeds (in distribution) and on longer chains, every kind
 alike (out of distribution). A seed draws seeds, favourites, requests, the order of training and the problems; the two
 strategies share all of that, so that differences are paired by seed. Intervals are Student's t, 95 %; `--jobs` runs at a
 time, each on one core. A simulation: the problems are written by a program that has favourites.
@@ -112,7 +112,7 @@ def draw(found: list[dict], path: Path) -> None:
                 label=strategy,
             )
         ax.set_xticks(sorted({row["seed"] for row in found}))
-        ax.set_ylim(0, 100)
+        ax.set_ylim(0, 120 * max(row[name] for row in found))
         ax.set(xlabel="seed", ylabel="accuracy, %, and its standard error", title=what)
         figures.finish_axes(ax)
     figure.axes[0].legend(frameon=False, fontsize=8, labelcolor=figures.INK)
