@@ -253,7 +253,7 @@ def test_the_command_on_the_card_asks_as_it_was_asked_and_runs_nothing_else():
     parts = shlex.split(next(line for line in card.splitlines() if line.startswith("hf-prism evaluate")))
     told = dict(zip(parts, parts[1:], strict=False))
     assert told["--benchmarks"] == mine["source"] and told["--prompt"] == "{problem}" and "--no-chat-template" in parts
-    assert told["--system-prompt"] == "Be brief; $HOME" and told["--max-items"] == "10"
+    assert told["--system-prompt"] == "Be brief; $HOME" and told["--max-samples"] == "10"
     assert "MATH-500" not in card  # a file that is only called like it
 
 

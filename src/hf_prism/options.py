@@ -89,7 +89,7 @@ def add_answers(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="TEXT", help="another prompt: '{problem}', or a text with {premise} and {hypothesis}"
     )
     parser.add_argument("--system-prompt", metavar="TEXT", help="a system message before each prompt")
-    parser.add_argument("--max-items", metavar="N", type=int, help="a random subset of N items of each benchmark")
+    parser.add_argument("--max-samples", metavar="N", type=int, help="a random subset of N items of each benchmark")
 
 
 def add_seed(parser: argparse.ArgumentParser, of: str = "the sketch and of --max-samples") -> None:

@@ -224,7 +224,7 @@ def _commands(repo_id: str, facts: Mapping[str, Any]) -> str:
     parts += ["--top-p", f"{setting['top_p']:g}", "--max-tokens", str(setting["max_tokens"])]
     if len(prompts) == 1 and prompts.isdisjoint({MATH_PROMPT, NLI_PROMPT}):
         parts += ["--prompt", *prompts]
-    for flag, key in {"--system-prompt": "system_prompt", "--max-items": "max_items"}.items():
+    for flag, key in {"--system-prompt": "system_prompt", "--max-samples": "max_items"}.items():
         parts += [flag, str(setting[key])] if setting.get(key) else []
     parts += ["--no-chat-template"] if facts.get("chat_template") is False else []
     parts += ["--seed", str(setting["seed"]), "--output", "evaluation"]

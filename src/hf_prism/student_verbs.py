@@ -32,7 +32,7 @@ def evaluate(options: argparse.Namespace) -> int:
         from .lm_eval_tasks import write_tasks
 
         _refuse(
-            options, ("samples", "temperature", "top_p", "system_prompt", "max_items"), "the task files of --lm-eval"
+            options, ("samples", "temperature", "top_p", "system_prompt", "max_samples"), "the task files of --lm-eval"
         )
 
         written = write_tasks(
@@ -50,7 +50,7 @@ def evaluate(options: argparse.Namespace) -> int:
         seed=options.seed,
         prompt=options.prompt,
         system_prompt=options.system_prompt,
-        max_items=options.max_items,
+        max_items=options.max_samples,
         report=lambda text: print(text, file=sys.stderr),
     )
     if ranks.is_first():
