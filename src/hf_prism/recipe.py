@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -30,17 +29,15 @@ from .generation import Generator, Sampling
 from .personas import load_personas
 from .samples import near
 from .settings import (
+    Settings,
     keywords_of,
     name_only,
-    place,
     read_rows,
-    read_settings,
     require_known,
     require_list,
     require_number,
     require_positive,
     require_whole,
-    section,
 )
 from .synthesis import PrismaticSynthesizer
 from .synthesis_round import GENERATION, SOLUTION
@@ -78,36 +75,8 @@ PUSHING = ("push_to", "private", "license", "include_seeds")
 MADE_HERE = ("task", "generator", "solver", "featurizer", "generation", "solution", "benchmarks", "personas")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A recipe, with every key known and every needed one there.
-
-    Attributes:
-        content: The keys and values.
-        folder: Where the file lies.
-    """
-
-    content: Mapping[str, Any]
-    folder: Path
-
-    @classmethod
-    def load(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
-        """Read a recipe.
-
-        Args:
-            path: Of the YAML file.
-            changes: Values by key, in place of those in the file; `a.b` is the key b in the section a.
-
-        Raises:
-            ValueError: No file, broken YAML, an unknown key, a needed one missing.
-
-        Example:
-            >>> Recipe.load("examples/recipes/embedded.yaml").content["task"]  # doctest: +SKIP
-            'math'
-        """
-        recipe = cls(*read_settings(path, changes))
-        recipe.check(str(path))
-        return recipe
+class Recipe(Settings):
+    """A recipe of a synthesis run."""
 
     def check(self, where: str) -> None:
         """Every key is known, every needed one is there, and the kinds of values fit; nothing is loaded.
@@ -139,10 +108,6 @@ class Recipe:
         require_known(self.section("proxy"), ["model", *keywords_of(GradientFeaturizer)], f"{where}, proxy")
         self.task_arguments(where)
 
-    def section(self, key: str) -> dict[str, Any]:
-        """A section of the recipe, empty where there is none."""
-        return section(self.content, key)
-
     def task_arguments(self, where: str = "the recipe") -> tuple[type[Task], dict[str, Any]]:
         """The class of the task, and its arguments."""
         value = self.content["task"]
@@ -156,10 +121,6 @@ class Recipe:
     def seeds(self) -> Dataset:
         """The rows of the seeds."""
         return read_rows(self.place(self.content["seeds"]), self.content, self.content.get("max_seeds"))
-
-    def place(self, name: Any) -> str:
-        """A file or folder as the recipe names it: where the command runs, else beside the recipe; else a Hub id."""
-        return place(self.folder, name)
 
     def limits(self) -> dict[str, Any]:
         """The arguments of `PrismaticSynthesizer.run` about limits."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -18,6 +19,56 @@ from .samples import near
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A recipe, with every key known and every needed one there; what is known and needed a subclass says.
+
+    Attributes:
+        content: The keys and values.
+        folder: Where the file lies.
+    """
+
+    content: Mapping[str, Any]
+    folder: Path
+
+    @classmethod
+    def load(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Self:
+        """Read a recipe.
+
+        Args:
+            path: Of the YAML file.
+            changes: Values by key, in place of those in the file; `a.b` is the key b in the section a.
+
+        Raises:
+            ValueError: No file, broken YAML, an unknown key, a needed one missing.
+
+        Example:
+            >>> from hf_prism.student_recipe import StudentRecipe
+            >>> StudentRecipe.load("examples/recipes/sft_embedded.yaml").content["base"]  # doctest: +SKIP
+            'embedded'
+        """
+        recipe = cls(*read_settings(path, changes))
+        recipe.check(str(path))
+        return recipe
+
+    def check(self, where: str) -> None:
+        """Every key is known, every needed one is there, and the kinds of values fit; nothing is loaded.
+
+        Raises:
+            ValueError: The message names key and place.
+        """
+        raise NotImplementedError
+
+    def section(self, key: str) -> dict[str, Any]:
+        """A section of the recipe, empty where there is none."""
+        return section(self.content, key)
+
+    def place(self, name: Any) -> str:
+        """A file or folder as the recipe names it: where the command runs, else beside the recipe; else a Hub id."""
+        beside = self.folder / str(name)
+        return str(beside) if not Path(str(name)).expanduser().exists() and beside.exists() else str(name)
 
 
 def read_settings(path: str | Path, changes: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Path]:
@@ -50,12 +101,6 @@ def section(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"the recipe's {key} must be keys and values, got {value!r}.")
     return dict(value or {})
-
-
-def place(folder: Path, name: Any) -> str:
-    """A file or folder as a recipe names it: where the command runs, else beside the recipe; else a Hub id."""
-    beside = folder / str(name)
-    return str(beside) if not Path(str(name)).expanduser().exists() and beside.exists() else str(name)
 
 
 def read_rows(source: str, content: Mapping[str, Any], max_samples: int | None) -> Dataset:

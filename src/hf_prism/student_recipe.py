@@ -19,8 +19,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +32,11 @@ from .generation import Sampling
 from .rows import READERS
 from .samples import near
 from .settings import (
+    Settings,
     keywords_of,
     name_only,
-    place,
     put,
     read_rows,
-    read_settings,
     require_known,
     require_list,
     require_number,
@@ -59,36 +58,8 @@ PATHS = ("deepspeed", "fsdp_config", "accelerator_config", "logging_dir")
 OF_EVALUATION = ("samples", "seed", "prompt", "system_prompt", "max_items")
 
 
-@dataclass(frozen=True)
-class StudentRecipe:
-    """A recipe, with every key known and every needed one there.
-
-    Attributes:
-        content: The keys and values.
-        folder: Where the file lies.
-    """
-
-    content: Mapping[str, Any]
-    folder: Path
-
-    @classmethod
-    def load(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> StudentRecipe:
-        """Read a recipe.
-
-        Args:
-            path: Of the YAML file.
-            changes: Values by key, in place of those in the file; `a.b` is the key b in the section a.
-
-        Raises:
-            ValueError: No file, broken YAML, an unknown key, a needed one missing.
-
-        Example:
-            >>> StudentRecipe.load("examples/recipes/sft_embedded.yaml").content["base"]  # doctest: +SKIP
-            'embedded'
-        """
-        recipe = cls(*read_settings(path, changes))
-        recipe.check(str(path))
-        return recipe
+class StudentRecipe(Settings):
+    """A recipe of a training run."""
 
     def check(self, where: str) -> None:
         """Every key is known and every needed one is there; nothing is loaded.
@@ -171,7 +142,7 @@ class StudentRecipe:
         Raises:
             ValueError: They cannot be read, or a column of `columns` is missing.
         """
-        source = place(self.folder, self.content["data"])
+        source = self.place(self.content["data"])
         revision = self.content.get("data_revision")
         if (
             not Path(source).expanduser().exists()
@@ -191,11 +162,11 @@ class StudentRecipe:
         """The keyword arguments of the training function, the rows aside."""
         names = [name for name in keywords_of(self.train) if name not in MADE_HERE]
         found = {name: self.content[name] for name in names if name in self.content}
-        found["base"] = place(self.folder, found["base"])
+        found["base"] = self.place(found["base"])
         if "seed" in self.content:
             found["training"] = {"seed": self.content["seed"], **section(found, "training")}
         if str(found.get("chat_template", "")).endswith(".jinja"):
-            found["chat_template"] = place(self.folder, found["chat_template"])
+            found["chat_template"] = self.place(found["chat_template"])
         return found
 
     def evaluation_arguments(self) -> dict[str, Any]:
@@ -208,7 +179,7 @@ class StudentRecipe:
 
     def _benchmark(self, spec: Any) -> str:
         name, equals, file = str(spec).rpartition("=")
-        return f"{name}{equals}{place(self.folder, file)}"
+        return f"{name}{equals}{self.place(file)}"
 
     def public_text(self) -> str:
         """The recipe as YAML, with what was changed, without the folders of this machine."""
