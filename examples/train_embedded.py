@@ -92,7 +92,7 @@ def held_out_rows(num_rows: int, family: str) -> list[dict]:
 # -- tokenizer --------------------------------------------------------------------------------------------------------
 
 
-def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterator[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """Byte-level BPE in the manner of Qwen2.5: each digit a token, ChatML, padding distinct from the end token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -100,8 +100,8 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(tokenizer_texts(seed), trainer)
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=SPECIAL[0],
@@ -155,12 +155,14 @@ def encode(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str) -> 
     return first + second, [PROMPT_SHARE] * len(first) + [1.0] * len(second)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(BATCH, LENGTH) ids and mask: rows back to back; the last is cut, for rows are free and padding is not."""
-    rows, generator = training_rows(seed), torch.Generator().manual_seed(seed)
+def batches(
+    tokenizer: PreTrainedTokenizerFast, rows: Iterator[tuple[str, str]], seed: int, size: int = BATCH
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(size, LENGTH) ids and mask: rows back to back; the last is cut, for rows are free and padding is not."""
+    generator = torch.Generator().manual_seed(seed)
     while True:
         sequences = []
-        for _ in range(BATCH):
+        for _ in range(size):
             ids, chances = [], []
             while len(ids) < LENGTH:
                 more_ids, more_chances = encode(tokenizer, *next(rows))
@@ -170,11 +172,16 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[tor
         yield ids, torch.rand(chances.shape, generator=generator) < chances
 
 
-def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
+def train(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    data: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    args: argparse.Namespace,
+) -> None:
     """AdamW, warm-up, linear decay to zero over steps or minutes, whichever are used up first; bfloat16 autocast."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     start, shown = time.time(), []
-    for step, (ids, mask) in enumerate(batches(tokenizer, args.seed)):
+    for step, (ids, mask) in enumerate(data):
         minutes = (time.time() - start) / 60
         left = 1 - max(step / args.steps, minutes / args.minutes)
         if step % 250 == 0 or left <= 0:
@@ -271,8 +278,9 @@ def main() -> None:
     if args.evaluate:
         evaluate(args.output, args.rows)
     else:
-        tokenizer = train_tokenizer(args.seed)
-        train(build_model(tokenizer, args.seed, args.width), tokenizer, args)
+        tokenizer = train_tokenizer(tokenizer_texts(args.seed))
+        data = batches(tokenizer, training_rows(args.seed), args.seed)
+        train(build_model(tokenizer, args.seed, args.width), tokenizer, data, args)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from hf_prism.baselines import (
     ngram_entropy,
     partition_entropy,
     skill_set_entropy,
+    word_vendi,
 )
 
 
@@ -320,6 +321,19 @@ def test_measure_evaluates_what_is_given():
     assert len({line.key for line in MEASURES}) == len(MEASURES)
 
 
+def test_word_vendi_is_the_entropy_of_the_spectrum_of_the_cosines_of_word_counts():
+    words = [f"w{i}" for i in range(12)]  # few enough that no two share a bucket
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(words, k=9)) for _ in range(40)]
+    counts = np.array([[text.split().count(word) for word in words] for text in texts], dtype=float)
+    counts /= np.linalg.norm(counts, axis=1, keepdims=True)
+    shares = np.linalg.eigvalsh(counts @ counts.T / 40)
+    shares = shares[shares > 1e-12]
+    assert word_vendi(texts) == pytest.approx(math.exp(-(shares @ np.log(shares))), rel=1e-9)
+    assert word_vendi(["A b!", "b a !"]) == pytest.approx(1)  # neither case nor order counts
+    assert word_vendi(["", " "]) == pytest.approx(1)
+
+
 def test_every_measure_cites_its_source_in_its_docstring():
     for line in MEASURES:
         text = " ".join((line.function.__doc__ or "").split())
@@ -331,7 +345,7 @@ def test_every_measure_cites_its_source_in_its_docstring():
 def test_order_of_rows_changes_nothing():
     given, order = columns(400), np.random.default_rng(1).permutation(400)
     shuffled = measure(**{name: [values[i] for i in order] for name, values in given.items()})
-    rounding = {"embedding_vendi", "embedding_distance", "gradient_distance", "dcscore"}
+    rounding = {"word_vendi", "embedding_vendi", "embedding_distance", "gradient_distance", "dcscore"}
     for key, value in measure(**given).items():
         assert shuffled[key] == pytest.approx(value, rel=1e-12) if key in rounding else shuffled[key] == value, key
 

@@ -6,12 +6,16 @@ import json
 import os
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from hf_prism.tasks import families, recognition
+from hf_prism.tasks import chains, families, recognition
+from hf_prism.tasks.families import Voice
+from hf_prism.tasks.lexicon import NAMES, OBJECTS
 from hf_prism.tasks.procedural import LONGER_SKELETONS, SKELETONS, generate
-from hf_prism.tasks.recognition import skeleton_of
+from hf_prism.tasks.recognition import chain_of, skeleton_of
+from hf_prism.tasks.styles import style
 
 
 DATA = Path(os.environ.get("HF_PRISM_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -69,7 +73,7 @@ def test_no_text_fits_two_skeletons():
     ],
 )
 def test_other_text_has_no_skeleton(prompt):
-    assert skeleton_of(prompt) is None
+    assert skeleton_of(prompt) is None and chain_of(prompt) is None
 
 
 @pytest.mark.parametrize("file", ["gsm8k_train", "svamp", "math_test_rest", "snli_dev"])
@@ -79,7 +83,7 @@ def test_problems_of_others_have_no_skeleton(file):
         pytest.skip(f"needs {path}; HF_PRISM_DATA names the folder")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     prompts = [row.get("prompt") or f"{row['premise']} {row['hypothesis']}" for row in rows]
-    assert [prompt for prompt in prompts if skeleton_of(prompt)] == []
+    assert [prompt for prompt in prompts if skeleton_of(prompt) or chain_of(prompt)] == []
 
 
 def test_a_new_wording_needs_no_code(monkeypatch):
@@ -90,3 +94,69 @@ def test_a_new_wording_needs_no_code(monkeypatch):
         assert len(rows) > 5
         assert all(skeleton_of(row["prompt"]) == row["skeleton"] for row in rows)
     assert skeleton_of(rows[0]["prompt"]) is None
+
+
+# -- chains of arithmetic ---------------------------------------------------------------------------------------------
+
+
+def chain(skeleton: str, seed: int, voice: Voice) -> str:
+    return chains.pose(skeleton, Random(seed), voice)["prompt"]
+
+
+@pytest.mark.parametrize("rephrased", [False, True])
+def test_the_chain_read_from_the_text_is_the_one_on_record_in_every_style(rephrased):
+    for seed, skeleton in enumerate(chains.SKELETONS):
+        for number in (seed, seed + 1, seed + 2):
+            prompt = chain(skeleton, seed, style(number, Random(seed), rephrased=rephrased))
+            assert chain_of(prompt) == skeleton, prompt
+
+
+def test_so_is_one_that_mixes_the_wordings():
+    for seed, skeleton in enumerate(chains.SKELETONS):
+        prompt = chain(skeleton, seed, Voice(Random(seed), NAMES, OBJECTS, None))
+        assert chain_of(prompt) == skeleton, prompt
+
+
+def test_what_reads_as_a_chain_and_as_another_problem_has_the_same_operations():
+    signs = {"more": "+", "fewer": "-", "times": "*"}
+    both = [(found, row["skeleton"]) for row in ROWS if (found := chain_of(row["prompt"]))]
+    assert {family.partition("/")[0] for _, family in both} == {"story", "comparison"}
+    for found, skeleton in both:
+        name = skeleton.partition("/")[2]
+        assert found.partition("/")[2] == signs.get(name, name)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Tom has 12 cups. How many cups are left?",
+        "Tom has 12 cups. " + "Tom finds 2 other cups. " * 5 + "How many cups are left?",
+        "Tom has 12 cups. Tom finds 2 other cups. How many cups are left? How many cups are left?",
+        "Tom has 12 cups. Tom has 12 cups. Tom finds 2 other cups. How many cups are left?",
+        "Tom has 12 cups. Tom finds 2 other cups. Find the number of Tom.",
+        "Tom has 12 cups. Ann beats Tom by 5. How many cups are left?",
+        "Tom has 12 cups. Ann beats Tom by 5. Ann finds 2 other cups. Find the number of Ann.",
+        "Tom has 12 cups. Ann beats Tom by five. Find the number of Ann.",
+        "Tom finds 2 other cups. How many cups are left?",
+        "Tom has 12 cups. Tom finds 2 other cups.",
+    ],
+)
+def test_sentences_in_another_order_are_no_chain(prompt):
+    assert chain_of(prompt) is None
+
+
+def test_no_sentence_of_a_chain_is_of_two_kinds():
+    slots = {"who": "Tom", "other": "Ann", "a": 12, "b": 3, "things": "cups"}
+    spoken = [chains.HAVE, chains.HOW_MANY, chains.LAST_HAS, *chains.EVENTS.values(), *chains.TOLD.values()]
+    for kinds in recognition._kinds_of_sentences().values():
+        for sentence in [wording.format(**slots) for wordings in spoken for wording in wordings]:
+            assert sum(bool(known.fullmatch(sentence)) for known in kinds.values()) <= 1, sentence
+
+
+def test_a_new_wording_of_a_chain_needs_no_code(monkeypatch):
+    monkeypatch.setattr(recognition, "_kinds_of_sentences", recognition._kinds_of_sentences.__wrapped__)
+    monkeypatch.setitem(chains.TOLD, "+", ("Hurrah, {other} has {b} {things} (or so) on top of {who}!",))
+    prompt = "Tom has 12 cups. Hurrah, Ann has 2 cups (or so) on top of Tom! Find the number of Ann."
+    assert chain_of(prompt) is None  # a sentence ends in a full stop or a question mark
+    monkeypatch.setitem(chains.TOLD, "+", ("Hurrah, {other} has {b} {things} (or so) on top of {who}.",))
+    assert chain_of(prompt.replace("!", ".")) == "people/+"

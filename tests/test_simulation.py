@@ -9,20 +9,23 @@ import sys
 from collections import Counter
 from contextlib import closing
 from fractions import Fraction
+from hashlib import sha256
 from random import Random
 from typing import Any
 
 import pytest
 from scipy.stats import binomtest, chisquare
+from test_chains import READERS, told_in
 from test_procedural import entailment_label, reference_answer
 
 from hf_prism.generation import Request, Sampling
-from hf_prism.tasks import gym
+from hf_prism.tasks import chains, gym
 from hf_prism.tasks.blocks import read_blocks
 from hf_prism.tasks.families import FAMILIES, LONGER, Voice
 from hf_prism.tasks.lexicon import NAMES, OBJECTS
 from hf_prism.tasks.procedural import LONGER_SKELETONS, SKELETONS, generate
-from hf_prism.tasks.simulation import SimulatedGenerator, kind_of, ranked, skewed_rows, write_rows
+from hf_prism.tasks.simulation import SimulatedGenerator, kind_of, make, ranked, skewed_rows, write_rows
+from hf_prism.tasks.styles import KEPT_BACK, style
 
 
 ALL = (*SKELETONS, *LONGER_SKELETONS)
@@ -248,6 +251,10 @@ BAD = [
     ({"families": ["story", "story"]}, "each once"),
     ({"families": ["storys"]}, "unknown 'storys' (did you mean 'story'?)"),
     ({"families": ["reasoning_gym/gsm_symbolic"]}, "unknown 'reasoning_gym/gsm_symbolic'"),
+    ({"skeletons": []}, "skeletons is []"),
+    ({"skeletons": ["story/+", "story/+"]}, "each once"),
+    ({"families": ["story"], "skeletons": ["groups/*"]}, "unknown 'groups/*'; known in these families are story/+, "),
+    ({"families": ["events"], "skeletons": ["events/++x"]}, "unknown 'events/++x' (did you mean 'events/++"),
     ({"skew": -1}, "skew is -1"),
     ({"skew": float("nan")}, "skew is nan"),
     ({"skew": float("inf")}, "skew is inf"),
@@ -343,6 +350,133 @@ def test_written_rows_are_read_back(tmp_path):
 def test_bad_arguments_of_skewed_rows_are_named(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         skewed_rows(1, **arguments)
+
+
+# -- chains of arithmetic, and skeletons that are held out ------------------------------------------------------------
+
+
+CHAINS = [kind for family in chains.FAMILIES for steps in (2, 3) for kind in chains.skeletons(family, steps)]
+
+
+def is_right_chain(row) -> bool:
+    """By a reader of the text that knows nothing of how it was written."""
+    signs, numbers, value = READERS[row["family"]](told_in(row["prompt"]))
+    return (f"{row['family']}/{signs}", numbers, str(value)) == (row["skeleton"], row["numbers"], row["answer"])
+
+
+def test_what_was_written_before_chains_were_known_is_written_still():
+    kinds = {"skeletons": ALL, "seed": 4}
+    examples = [row["prompt"] for row in generate(40, **kinds)]
+    asked = [
+        request(examples[seed : seed + 5], 5, seed=seed, persona="a baker" if seed % 2 else None) for seed in range(30)
+    ]
+
+    def digest(content: Any) -> str:
+        return sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def written(generator: SimulatedGenerator) -> str:
+        rows = [row for each in asked for row in generator.truth(each)]
+        return digest([generator.name, list(generator.skeletons), text_of(generator, *asked), rows])
+
+    other = {"skew": 0.7, "surface_skew": 1, "imitation": 0.8, "noise": 0.2, "favourite_seed": 3}
+    assert written(SimulatedGenerator()) == "7f4ffbef0747850a"
+    assert written(SimulatedGenerator(["story", "groups"], **other)) == "5d5bee67c73583ef"
+    assert digest(skewed_rows(300, seed=5, favourite_seed=2)) == "76e23659275adaad"
+    assert digest([kind_of(prompt) for prompt in examples]) == "0461eb4d0e8c30c6"
+
+
+def test_families_of_chains_are_written_where_they_are_asked_for_and_follow_zipfs_law():
+    assert not set(SimulatedGenerator().skeletons) & set(chains.SKELETONS)
+    for family in chains.FAMILIES:
+        own = SimulatedGenerator([family], skew=1, imitation=0)
+        assert sorted(own.skeletons) == sorted(kind for kind in CHAINS if kind.startswith(family))
+        counts = Counter(row["skeleton"] for seed in range(50) for row in own.truth(request(wanted=20, seed=seed)))
+        assert fits(counts, own.skeletons, zipf(80, 1)) > 0.001
+
+
+def test_chains_are_right_and_look_like_other_rows():
+    generator = SimulatedGenerator(["events", "people"], skew=0, noise=0)
+    for persona in (None, "a baker"):
+        rows = [row for seed in range(40) for row in generator.truth(request(wanted=20, seed=seed, persona=persona))]
+        assert all(map(is_right_chain, rows))
+        for row in rows:
+            assert re.findall(r"\\boxed{([^{}]*)}", row["completion"]) == [row["answer"]]
+            assert set(row) == {*generate(1)[0], "flaw"} - {"id"}
+            assert kind_of(row["prompt"], CHAINS) == row["skeleton"]
+    assert {row["family"] for row in rows} == set(chains.FAMILIES)
+
+
+@pytest.mark.parametrize("imitation", [0, 1])
+def test_chains_that_are_shown_are_imitated_in_whatever_words(imitation):
+    generator = SimulatedGenerator(["events", "people"], imitation=imitation, noise=0)
+    for seed, kind in enumerate(("events/++", "events/*-/", "people/+-", generator.skeletons[-1])):
+        for rephrased in (False, True):
+            voice = style(seed, Random(seed), rephrased=rephrased)
+            example = chains.pose(kind, Random(seed), voice)["prompt"]
+            rows = generator.truth(request([*FOREIGN, example], 20, seed=seed))
+            assert all(row["skeleton"] == kind for row in rows) == bool(imitation)
+
+
+def test_a_problem_of_two_readings_is_imitated_as_the_one_that_is_written():
+    example = "Mary has 12 cups. Mary buys 5 more. Mary buys 6 more. How many cups does Mary have now?"
+    for family in ("story", "events"):
+        generator = SimulatedGenerator([family], imitation=1)
+        kinds = {row["skeleton"] for row in generator.truth(request([example], 20))}
+        assert kinds == {kind_of(example, generator.skeletons)} == {f"{family}/++"}
+
+
+def test_chains_are_never_told_in_the_wordings_that_are_kept_back():
+    generator = SimulatedGenerator(["events", "people"], skew=0, surface_skew=0, noise=0)
+    people = (None, *(f"person {number}" for number in range(5)))
+    rows = [
+        row for seed in range(60) for row in generator.truth(request(wanted=9, seed=seed, persona=people[seed % 6]))
+    ]
+    told = "\n".join(f"{row['prompt']} {row['completion']}" for row in rows)
+    lists = [chains.HAVE, chains.HOW_MANY, chains.LAST_HAS, chains.CLOSING, *chains.EVENTS.values()]
+    for wordings in (*lists, *chains.TOLD.values()):
+        for place, wording in enumerate(wordings):
+            whole = re.escape(wording.replace("{{", "{").replace("}}", "}"))
+            pattern = re.sub(r"\\{\w+\\}", r"[\\w-]+", whole)
+            spoken = re.search(rf"(?:^|[.?] |\n){pattern}(?: |\n|$)", told)
+            assert bool(spoken) == (place < len(wordings) - KEPT_BACK), (wording, spoken)
+
+
+def test_a_persona_changes_the_words_of_chains_and_nothing_else():
+    generator = SimulatedGenerator(["people"], noise=0)
+    plain, other = (
+        [row for seed in range(50) for row in generator.truth(request(seed=seed, persona=persona))]
+        for persona in (None, "a baker in Lyon")
+    )
+    for column in ("skeleton", "numbers", "answer", "flaw"):
+        assert [row[column] for row in other] == [row[column] for row in plain]
+    assert sum(row["prompt"] == same["prompt"] for row, same in zip(plain, other, strict=True)) < 10
+
+
+def test_skeletons_that_are_not_named_are_never_written_even_where_they_are_shown():
+    whole = SimulatedGenerator(["events"], imitation=1, noise=0)
+    some, held_out = whole.skeletons[10:50], whole.skeletons[:10]
+    generator = SimulatedGenerator(["events"], imitation=1, noise=0, skeletons=sorted(some))
+    assert generator.skeletons == some  # liked as before
+    examples = [make(kind, "example")["prompt"] for kind in held_out]
+    assert [kind_of(example, chains.SKELETONS) for example in examples] == list(held_out)
+    rows = [row for seed in range(100) for row in generator.truth(request(examples, 10, seed=seed))]
+    assert fits(Counter(row["skeleton"] for row in rows), some, zipf(40, 1.5)) > 0.001
+
+
+def test_skeletons_are_part_of_the_name_in_any_order_and_only_where_they_are_given():
+    def name(*skeletons: str) -> str:
+        return SimulatedGenerator(["events"], skeletons=skeletons or None).name
+
+    assert name() == SimulatedGenerator(["events"]).name and "skeletons" not in name()
+    assert name("events/++", "events/--") == name("events/--", "events/++")
+    assert len({name(), name("events/++", "events/--"), name("events/++"), name("events/--")}) == 4
+
+
+def test_skewed_rows_know_chains_of_any_length():
+    rows = skewed_rows(600, skew=0, skeletons=chains.SKELETONS, seed=3)
+    assert all(map(is_right_chain, rows))
+    assert {row["level"] for row in rows} == {1, 2, 3, 4}
+    assert all(row["level"] == len(row["skeleton"].partition("/")[2]) for row in rows)
 
 
 # -- reasoning-gym ----------------------------------------------------------------------------------------------------

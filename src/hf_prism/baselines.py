@@ -120,6 +120,36 @@ def compression_ratio(texts: Sequence[str]) -> float:
     return len(joined) / len(gzip.compress(joined))
 
 
+def word_vendi(texts: Sequence[str], dim: int = 1024) -> float:
+    """Vendi score of the words of the texts, with the cosine of their counts as kernel: Friedman and Dieng 2023,
+    arXiv 2210.02410, who compare texts by their n-grams.
+
+    The effective number of texts with different words, between 1 and min(n, dim). Words are counted in buckets by their
+    hash, which keeps the cost at O(n dim^2), whatever the vocabulary; words that share a bucket count as one.
+
+    Args:
+        texts: one text a row, split into words as for `distinct_n`.
+        dim: buckets.
+
+    Raises:
+        ValueError: no rows, a row that is not text.
+
+    Example:
+        >>> round(word_vendi(["a b", "b a", "c d"]), 4)  # two texts of one kind, one of another
+        1.8899
+    """
+    counts = np.zeros((len(texts), dim))
+    buckets: dict[str, int] = {}
+    for row, text in enumerate(_texts(texts)):
+        for word in WORD.findall(text.lower()) or [""]:  # texts without a word are alike
+            if word not in buckets:
+                buckets[word] = (
+                    int(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), 16) % dim
+                )
+            counts[row, buckets[word]] += 1
+    return embedding_vendi(counts)
+
+
 def embed(texts: Sequence[str], model: Any) -> np.ndarray:
     """Embeddings of texts by a model of sentence-transformers, for the measures that read "embeddings".
 
@@ -347,6 +377,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("distinct-2", "distinct_2", "texts", distinct_n, MORE, "Li et al. 2016, arXiv 1510.03055"),
     Measure("4-gram entropy", "ngram_entropy_4", "texts", ngram_entropy, MORE, "Zhang et al. 2018, arXiv 1809.05972"),
     Measure("compression ratio", "compression_ratio", "texts", compression_ratio, LESS, "Shaib et al. 2024, arXiv 2403.00553"),
+    Measure("word Vendi", "word_vendi", "texts", word_vendi, MORE, "Friedman and Dieng 2023, arXiv 2210.02410"),
     Measure("embedding Vendi", "embedding_vendi", "embeddings", embedding_vendi, MORE, "Friedman and Dieng 2023, arXiv 2210.02410"),
     Measure("embedding distance", "embedding_distance", "embeddings", mean_pairwise_distance, MORE, "Tevet and Berant 2021, arXiv 2004.02990"),
     Measure("DCScore", "dcscore", "embeddings", dcscore, MORE, "Zhu et al. 2025, arXiv 2502.08512"),
@@ -373,8 +404,9 @@ def measure(**inputs: Any) -> dict[str, float]:
         ValueError: no input or one of another name, inputs of different length, and what the measures raise.
 
     Example:
-        >>> measure(clusters=[0, 1, 1], gradient_norm=[1.0, 2.0, 3.0])
-        {'partition_entropy': 0.6365141682948128, 'mean_gradient_norm': 2.0}
+        >>> found = measure(clusters=[0, 1, 1], gradient_norm=[1.0, 2.0, 3.0])
+        >>> {key: round(value, 4) for key, value in found.items()}
+        {'partition_entropy': 0.6365, 'mean_gradient_norm': 2.0}
     """
     known = tuple(dict.fromkeys(line.reads for line in MEASURES))
     if unknown := [name for name in inputs if name not in known]:

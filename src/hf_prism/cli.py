@@ -16,6 +16,7 @@ VERBS = {
     "distill": "student_verbs.distill",
     "evaluate": "student_verbs.evaluate",
     "compare-models": "student_verbs.compare_models",
+    "study": "student_verbs.study",
 }
 """Where the verbs that `hf_prism.verbs` has not got are."""
 
@@ -52,7 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hf-prism {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     # In the order in which one meets them.
-    for add in (_score, _featurize, _compare, _select, _report, _synthesize, _distill, _evaluate, _compare_models):
+    for add in (
+        _score,
+        _featurize,
+        _compare,
+        _select,
+        _report,
+        _synthesize,
+        _distill,
+        _evaluate,
+        _compare_models,
+        _study,
+    ):
         add(verbs)
     _doctor(verbs)
     _demo(verbs)
@@ -168,6 +180,26 @@ def _distill(verbs: Any) -> None:
     shared.add_output(verb, "run directory, in place of the recipe's; resumed if it holds the same run")
     verb.add_argument("--push-to", metavar="USER/NAME", help="push the student to the Hub, as a model with a card")
     verb.add_argument("--private", action="store_true", help="push it as a private one")
+    shared.add_json(verb)
+
+
+def _study(verbs: Any) -> None:
+    verb = _verb(
+        verbs,
+        "study",
+        "which measure of diversity predicts generalisation, over many small students",
+        'study.study(StudyRecipe.load("recipe.yaml"))',
+    )
+    verb.add_argument("recipe", metavar="RECIPE.yaml", help="what to do; see examples/recipes/study_*.yaml")
+    verb.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a key of the recipe, such as every=10 for every tenth run; may be repeated",
+    )
+    verb.add_argument("--dry-run", action="store_true", help="check everything, tell the plan and the cost, and stop")
+    shared.add_output(verb, "run directory, in place of the recipe's; resumed if it holds the same study")
     shared.add_json(verb)
 
 

@@ -159,6 +159,28 @@ def distill(options: argparse.Namespace) -> int:
     return 0
 
 
+def study(options: argparse.Namespace) -> int:
+    """Make the runs of a study, and write what they say of every measure."""
+    from .settings import parse_changes
+    from .study import study as made
+    from .study_page import verdict
+    from .study_recipe import StudyRecipe
+    from .study_report import write_study_report
+
+    changes = parse_changes(options.set)
+    changes |= {"output": options.output} if options.output else {}
+    recipe = StudyRecipe.load(options.recipe, changes)
+    quiet_libraries()
+    runs = made(recipe, dry_run=options.dry_run)
+    if runs is None:
+        _show(options, "Nothing was written: a dry run.", {"dry_run": True, "output": str(recipe.output)})
+        return 0
+    page, findings = write_study_report(runs, recipe.output)
+    files = f"Files: {runs}, findings.json, {page.name}, and pictures"
+    _show(options, f"{verdict(findings)}\n{files}", {**findings.as_dict(), "output": str(recipe.output)})
+    return 0
+
+
 DRAWN = ("samples", "temperature", "top_p", "max_tokens")
 """What two evaluations may differ in and still be compared, which is told."""
 

@@ -1,6 +1,8 @@
-"""The skeleton of a procedural problem, read back from its text: every skeleton is one regular expression.
+"""The skeleton of a problem, read back from its text: of a procedural one by one regular expression for each skeleton,
+of a chain of arithmetic by one for each kind of sentence.
 
-The expressions are made of the same wordings that the families speak in, so a new wording needs nothing here.
+The expressions are made of the same wordings that the families speak in, so a new wording needs nothing here. Some
+problems read as both, such as "Mary has 12 cups. Mary buys 5 more. How many cups does Mary have now?"
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from . import chains
 from .families import (
     ASK,
     BOTH_HAVE,
@@ -92,6 +95,40 @@ def _expression(skeleton: str) -> str:
         case "entailment":
             return _any(ASK, **(_order() if name == "order" else _kind(name)))
     raise AssertionError(f"no expression for {skeleton}")
+
+
+def chain_of(prompt: str) -> str | None:
+    """The skeleton of a chain of arithmetic in the words of `chains`, kept back or not; None for any other text.
+
+    It reads as `skeleton_of` does.
+
+    Returns:
+        One of `chains.SKELETONS`, or None.
+
+    Example:
+        >>> chain_of("Tom has 12 cups. Ann beats Tom by 5. Joe is 3 behind Ann. Find the number of Joe.")
+        'people/+-'
+    """
+    sentences = re.split("(?<=[.?]) ", prompt)
+    for family, kinds in _kinds_of_sentences().items():
+        read = [next((kind for kind, known in kinds.items() if known.fullmatch(each)), None) for each in sentences]
+        skeleton = f"{family}/{''.join(map(str, read[1:-1]))}"
+        if (read[0], read[-1]) == ("first", "last") and skeleton in chains.SKELETONS:
+            return skeleton
+    return None
+
+
+@cache
+def _kinds_of_sentences() -> dict[str, dict[str, re.Pattern[str]]]:
+    """Of each family: how a chain begins and ends, and its operations."""
+    families = {
+        "events": {"first": chains.HAVE, **chains.EVENTS, "last": chains.HOW_MANY},
+        "people": {"first": chains.HAVE, **chains.TOLD, "last": chains.LAST_HAS},
+    }
+    return {
+        family: {kind: re.compile(_any(wordings)) for kind, wordings in kinds.items()}
+        for family, kinds in families.items()
+    }
 
 
 def _conversions(name: str) -> list[tuple[str, str]]:

@@ -11,32 +11,40 @@ from __future__ import annotations
 import json
 import math
 import re
-from bisect import bisect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from ..files import write_atomically
 from ..generation import Request, Response
 from ..samples import near
+from . import chains
 from .blocks import DELIMITER, RULE, read_blocks, write_block
-from .families import FAMILIES, Voice
+from .families import FAMILIES
+from .favourites import FondVoice, ranked, zipf_rank
 from .gym import SKELETONS as GYM_SKELETONS
 from .gym import problem as gym_problem
 from .gym import skeleton_of as gym_skeleton_of
 from .gym import version as gym_version
 from .lexicon import NAMES, OBJECTS
 from .procedural import LONGER_SKELETONS, SKELETONS, numbered, pose
-from .recognition import skeleton_of
+from .recognition import chain_of, skeleton_of
+from .styles import KEPT_BACK
 
 
-Option = TypeVar("Option")
 SKEW = 1.5
+WRITTEN = (
+    *SKELETONS,
+    *LONGER_SKELETONS,
+    *(kind for family in chains.FAMILIES for steps in (2, 3) for kind in chains.skeletons(family, steps)),
+    *GYM_SKELETONS,
+)
+"""What families stand for where no skeletons are named."""
+
+KNOWN = tuple(dict.fromkeys((*WRITTEN, *chains.SKELETONS)))
+MOST_LISTED = 60
 
 
 class SimulatedGenerator:
@@ -50,21 +58,22 @@ class SimulatedGenerator:
     lacks its box, and a response is cut off somewhere in its last block.
 
     Args:
-        families: Families of `procedural`, with their longer chains, and of reasoning-gym, such as
-            `"reasoning_gym/gcd"`.
+        families: Families of `procedural`, with their longer chains, of `chains`, with two and three operations, and
+            of reasoning-gym, such as `"reasoning_gym/gcd"`.
         skew: Exponent of Zipf's law for the kinds of problems; 0 has no favourites.
         surface_skew: The same for names, objects and wordings.
         imitation: Probability that a problem follows an example.
         noise: Rate of each kind of flaw.
         favourite_seed: Draws what the favourites are.
+        skeletons: What it writes, in place of all of the families: nothing else, whatever it is shown.
 
     Attributes:
         name: All of this; the response changes with it.
         skeletons: What it writes, the favourite first.
 
     Raises:
-        ValueError: An unknown family or none, a skew below 0, a probability or rate that is none; or reasoning-gym is
-            needed and not installed.
+        ValueError: An unknown family or skeleton or none, a skew below 0, a probability or rate that is none; or
+            reasoning-gym is needed and not installed.
 
     Example:
         >>> generator = SimulatedGenerator(["story", "groups"], skew=1.0)
@@ -81,23 +90,28 @@ class SimulatedGenerator:
         imitation: float = 0.5,
         noise: float = 0.02,
         favourite_seed: int = 0,
+        skeletons: Sequence[str] | None = None,
     ) -> None:
-        _require_choice("families", families, (*FAMILIES, *GYM_SKELETONS))
+        _require_choice("families", families, (*FAMILIES, *chains.FAMILIES, *GYM_SKELETONS))
         _require_number("skew", skew, math.inf)
         _require_number("surface_skew", surface_skew, math.inf)
         _require_number("imitation", imitation, 1)
         _require_number("noise", noise, 1)
-        written = [kind for kind in (*SKELETONS, *LONGER_SKELETONS) if kind.split("/")[0] in families]
-        written += [kind for kind in GYM_SKELETONS if kind in families]
+        written = _of(families, WRITTEN)
+        if skeletons is not None:
+            _require_choice("skeletons", skeletons, _of(families, KNOWN), " in these families")
+            written = tuple(skeletons)
         self.skew, self.surface_skew = float(skew), float(surface_skew)
         self.imitation, self.noise = float(imitation), float(noise)
         self.taste = str(favourite_seed)
-        self.skeletons = ranked(self.taste, tuple(written))
+        self.skeletons = ranked(self.taste, written)
         # What reasoning-gym poses may change with its version.
         source = f"reasoning-gym {gym_version()}, " if set(written) & set(GYM_SKELETONS) else ""
+        chosen = "" if skeletons is None else f"skeletons={_digest(skeletons)}, "
         self.name = (
-            f"simulation({source}families={'+'.join(families)}, skew={self.skew}, surface_skew={self.surface_skew}, "
-            f"imitation={self.imitation}, noise={self.noise}, favourite_seed={favourite_seed})"
+            f"simulation({source}families={'+'.join(families)}, {chosen}"
+            f"skew={self.skew}, surface_skew={self.surface_skew}, imitation={self.imitation}, noise={self.noise}, "
+            f"favourite_seed={favourite_seed})"
         )
 
     def check(self) -> None:
@@ -119,7 +133,7 @@ class SimulatedGenerator:
             A row for each problem, and its `flaw`: "no_problem", "no_box", "cut_off" or None.
         """
         wanted, shown, persona = _read(request)
-        examples = [kind for block in shown if (kind := kind_of(block)) and kind in self.skeletons]
+        examples = [kind for block in shown if (kind := kind_of(block, self.skeletons))]
         # Numbers and kinds follow the seed and the examples, so that a persona changes the words and nothing else.
         stream = f"{request.seed}/{json.dumps(shown)}"
         taste = f"{self.taste}/{persona or ''}"
@@ -173,9 +187,21 @@ def _sections(row: dict[str, Any]) -> dict[str, str]:
     return {"Problem": prompt, "Solution": completion}
 
 
-def kind_of(prompt: str) -> str | None:
-    """The skeleton of a problem, procedural or of reasoning-gym, read from its text; None for any other text."""
-    return skeleton_of(prompt) or gym_skeleton_of(prompt)
+def kind_of(prompt: str, among: Collection[str] | None = None) -> str | None:
+    """The skeleton of a problem, read from its text; None for any other text.
+
+    Args:
+        prompt: The text.
+        among: The skeletons it may be of. Without them, what reads as a procedural problem and as one of `chains` is
+            the procedural one.
+
+    Example:
+        >>> text = "Mary has 12 cups. Mary buys 5 more. How many cups does Mary have now?"
+        >>> kind_of(text), kind_of(text, chains.SKELETONS)
+        ('story/+', 'events/+')
+    """
+    found = (read(prompt) for read in (skeleton_of, chain_of, gym_skeleton_of))
+    return next((kind for kind in found if kind and (among is None or kind in among)), None)
 
 
 def make(skeleton: str, stream: str, *, taste: str = "", skew: float = 0.0) -> dict[str, Any]:
@@ -183,8 +209,13 @@ def make(skeleton: str, stream: str, *, taste: str = "", skew: float = 0.0) -> d
     if skeleton in GYM_SKELETONS:
         seed = Random(f"{stream}/numbers").randrange(2**31)
         return gym_problem(skeleton.removeprefix("reasoning_gym/"), seed)
-    voice = FondVoice(Random(f"{stream}/surface"), NAMES, OBJECTS, None, taste, skew)
-    return pose(skeleton, Random(f"{stream}/numbers"), voice)
+    surface, numbers = Random(f"{stream}/surface"), Random(f"{stream}/numbers")
+    family, _, _ = skeleton.partition("/")
+    if family in chains.FAMILIES:
+        # All wordings but those that are kept back for benchmarks.
+        voice = FondVoice(surface, NAMES, OBJECTS, -KEPT_BACK, taste, skew)
+        return {**chains.pose(skeleton, numbers, voice), "family": family}
+    return pose(skeleton, numbers, FondVoice(surface, NAMES, OBJECTS, None, taste, skew))
 
 
 def skewed_rows(
@@ -202,7 +233,7 @@ def skewed_rows(
     Args:
         num_rows: Number of rows.
         skew: Exponent of Zipf's law; 0 draws all kinds alike.
-        skeletons: Kinds to draw from, those of reasoning-gym too.
+        skeletons: Kinds to draw from, those of `chains` and of reasoning-gym too.
         seed: Draws the rows.
         favourite_seed: Draws which kinds are frequent; the same seed gives those of a `SimulatedGenerator`.
 
@@ -216,7 +247,7 @@ def skewed_rows(
         >>> skewed_rows(1, skeletons=["story/++-"])[0]["level"]
         4
     """
-    _require_choice("skeletons", skeletons, (*SKELETONS, *LONGER_SKELETONS, *GYM_SKELETONS))
+    _require_choice("skeletons", skeletons, KNOWN)
     _require_number("skew", skew, math.inf)
     order = ranked(str(favourite_seed), tuple(skeletons))
     rows = []
@@ -232,48 +263,24 @@ def write_rows(path: Path | str, rows: Sequence[dict[str, Any]]) -> None:
     write_atomically(Path(path), "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
 
 
-# Favourites.
+def _of(families: Sequence[str], skeletons: Sequence[str]) -> tuple[str, ...]:
+    """Those skeletons that are of these families; one of reasoning-gym is a family."""
+    return tuple(kind for kind in skeletons if kind in families or kind.split("/")[0] in families)
 
 
-@dataclass(frozen=True)
-class FondVoice(Voice):
-    """A voice with favourites among whatever it picks from; `taste` says which, `skew` how much it likes them."""
-
-    taste: str
-    skew: float
-
-    def pick(self, options: Sequence[Option]) -> Option:
-        return self.pick_different(options, 1)[0]
-
-    def pick_different(self, options: Sequence[Option], count: int) -> list[Option]:
-        left = list(ranked(self.taste, tuple(options)))
-        return [left.pop(zipf_rank(self.random.random(), len(left), self.skew)) for _ in range(count)]
+def _digest(skeletons: Sequence[str]) -> str:
+    """The same for any order; a list of them would fill every line of a log."""
+    return f"{len(skeletons)}:{sha256(' '.join(sorted(skeletons)).encode()).hexdigest()[:12]}"
 
 
-@lru_cache(maxsize=10_000)
-def ranked(taste: str, options: tuple[Option, ...]) -> tuple[Option, ...]:
-    """The options in an order of preference that depends on taste alone, for any two of them."""
-    return tuple(sorted(options, key=lambda option: sha256(f"{taste}/{option}".encode()).digest()))
-
-
-def zipf_rank(uniform: float, count: int, skew: float) -> int:
-    """The rank, from 0, that a uniform number in [0, 1) stands for when rank r has weight 1/(r + 1)**skew."""
-    cumulated = _cumulated(count, skew)
-    return min(bisect(cumulated, uniform * cumulated[-1]), count - 1)
-
-
-@lru_cache(maxsize=1000)
-def _cumulated(count: int, skew: float) -> tuple[float, ...]:
-    return tuple(accumulate(rank**-skew for rank in range(1, count + 1)))
-
-
-def _require_choice(name: str, chosen: Sequence[str], known: Sequence[str]) -> None:
+def _require_choice(name: str, chosen: Sequence[str], known: Sequence[str], where: str = "") -> None:
     if isinstance(chosen, str) or not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"simulation: {name} is {chosen!r}; it must be a list that names at least one, each once")
     for one in chosen:
         if one not in known:
+            listed = ", ".join(known[:MOST_LISTED]) + ", ..." * (len(known) > MOST_LISTED)
             raise ValueError(
-                f"simulation: {name} has an unknown {one!r}{near(str(one), known)}; known are {', '.join(known)}"
+                f"simulation: {name} has an unknown {one!r}{near(str(one), known)}; known{where} are {listed}"
             )
 
 

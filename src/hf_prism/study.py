@@ -1,0 +1,388 @@
+"""A controlled study: one student for each of many subsets of a pool, and every measure of every subset.
+
+    config.json        what decides the results; another study is refused
+    runs/0007.json     what came of a run; with this file it is done
+    runs/0007.log      what its training and evaluation printed
+    runs.parquet       all runs, a row each
+    findings.json, report.html, *.png      what is made of them (`study_report`)
+
+Subsets have equal size and quality, and differ in composition alone. So what a measure has to do with the accuracy on
+problems of another kind can be seen for itself: the paper's claim (section 3) at any size. A study that is interrupted
+goes on with the runs that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import files
+from .accuracy import mean_of
+from .baselines import embed, measure
+from .benchmarks import find, names_of, read
+from .composition import Pool
+from .rows import load_rows, row_ids, write_parquet
+from .run_config import open_run
+from .settings import read_rows
+from .study_recipe import PlannedRun, StudyRecipe
+from .training_run import say
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .evaluation import Student
+
+KIND = "study"
+EMBEDDING_CLUSTERS = 50
+"""At most so many, for the entropy over clusters of embeddings; at least ten rows a cluster."""
+
+
+def study(recipe: StudyRecipe, *, dry_run: bool = False, report: Callable[[str], None] | None = None) -> Path | None:
+    """Make all runs of a study that are missing, and write what came of them.
+
+    Args:
+        recipe: Of the study.
+        dry_run: Check everything that can be checked without training, tell the plan, and stop.
+        report: Gets lines for the user; by default they go to standard error.
+
+    Returns:
+        The Parquet file of all runs; None after a dry run.
+
+    Raises:
+        ValueError: A bad pool, design, model or benchmark, before any run; or the directory holds another study.
+        RuntimeError: A run failed; the message names its log. Those that are done stay.
+
+    Example:
+        >>> recipe = StudyRecipe.load("examples/recipes/study_math.yaml")  # doctest: +SKIP
+        >>> study(recipe)  # doctest: +SKIP
+        PosixPath('runs/study_math/runs.parquet')
+    """
+    tell = report or say
+    plan = recipe.plan()
+    pool = StudyPool(recipe)
+    pool.check(plan)
+    read_ones = _benchmarks(recipe)
+    tell(_told(recipe, plan, pool, read_ones))
+    if dry_run:
+        tell(_preflight(recipe, plan[0], pool))
+        return None
+    directory = recipe.output
+    config = {**recipe.fixed(), "pool": pool.digest, "benchmarks": read_ones}
+    open_run(directory, config, KIND, hint="or change the recipe back")
+    (directory / "runs").mkdir(exist_ok=True)
+    missing = [run for run in plan if not _record(directory, run).exists()]
+    _make(recipe, missing, len(plan), tell)
+    return write_runs(directory, [files.read_json(_record(directory, run)) or {} for run in plan])
+
+
+class StudyPool:
+    """The rows that subsets are drawn from.
+
+    Attributes:
+        rows: All of them.
+        digest: Of their ids, which say what the rows are.
+    """
+
+    def __init__(self, recipe: StudyRecipe) -> None:
+        content = {**recipe.content, "revision": recipe.content.get("data_revision")}
+        self.rows: Dataset = read_rows(recipe.place(recipe.content["data"]), content, None)
+        self.factors = recipe.section("factors")
+        skills = recipe.content.get("skills")
+        for name in (*self.factors.values(), *([skills] if skills else [])):
+            if name not in self.rows.column_names:
+                raise ValueError(
+                    f"the pool has no column {name!r}, which the recipe's factors or skills name; columns found: "
+                    f"{', '.join(self.rows.column_names)}."
+                )
+        self.first, self.skills = next(iter(self.factors.values())), skills
+        ids = row_ids(self.rows).ids
+        self.digest = hashlib.sha256("\n".join(ids).encode(errors="surrogatepass")).hexdigest()[:16]
+        self._pool = Pool({name: self.rows[name][:] for name in self.factors.values()}, ids)
+
+    def check(self, plan: Sequence[PlannedRun]) -> None:
+        """Make sure that every subset can be drawn, so that a pool that is too small is an error before the first run."""
+        for run in plan:
+            self._pool.check(run.composition)
+
+    def subset(self, run: PlannedRun) -> Dataset:
+        """The rows of a run."""
+        return self.rows.select(self._pool.compose(run.composition).tolist()).flatten_indices()
+
+    def sizes(self) -> str:
+        """How many rows, and how many values of each factor."""
+        values = ", ".join(f"{len(each):,} of {name}" for name, each in self._pool.values.items())
+        return f"{len(self.rows):,} rows; values: {values}"
+
+
+# ---- many runs -------------------------------------------------------------------------------------------------------
+
+
+def _make(recipe: StudyRecipe, missing: Sequence[PlannedRun], total: int, tell: Callable[[str], None]) -> None:
+    """Make runs in processes of their own, whose libraries keep state that two trainings at once would share."""
+    if not missing:
+        return
+    workers, start = min(recipe.workers, len(missing)), time.monotonic()
+    context = get_context("spawn")
+    queue = context.Queue()
+    for index in range(workers):
+        queue.put(index)
+    arguments = (dict(recipe.content), recipe.folder, queue, workers)
+    with ProcessPoolExecutor(workers, context, _begin, arguments) as processes:
+        left = {processes.submit(_run, run): run for run in missing}
+        done = total - len(missing)
+        try:
+            while left:
+                finished, _ = wait(left, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    run = left.pop(future)
+                    told = _result(recipe, run, future)
+                    done += 1
+                    seconds = (time.monotonic() - start) / (len(missing) - len(left)) * len(left)
+                    tell(f"{done:,} of {total:,}: run {run.name} {told}; about {seconds / 60:,.0f} minutes left")
+        except BaseException:
+            processes.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _result(recipe: StudyRecipe, run: PlannedRun, future: Any) -> str:
+    try:
+        return future.result()
+    except Exception as error:
+        log = recipe.output / "runs" / f"{run.name}.log"
+        raise RuntimeError(
+            f"run {run.name} failed ({type(error).__name__}: {error}). Its log is {log}. The same command makes what is "
+            "missing."
+        ) from error
+
+
+_MINE: dict[str, Any] = {}
+"""Of a worker: its recipe and its pool, read once."""
+
+
+def _begin(content: Mapping[str, Any], folder: Path, queue: Any, workers: int) -> None:
+    index = queue.get()
+    import torch
+
+    if torch.cuda.device_count() > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(index % torch.cuda.device_count())
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    recipe = StudyRecipe(content, folder)
+    _MINE.update(recipe=recipe, pool=StudyPool(recipe))
+
+
+def _run(run: PlannedRun) -> str:
+    recipe, pool = _MINE["recipe"], _MINE["pool"]
+    work = recipe.output / "work" / run.name
+    with _printing_to(recipe.output / "runs" / f"{run.name}.log"):
+        record = make_run(recipe, run, pool, work)
+    files.write_json(_record(recipe.output, run), record)
+    shutil.rmtree(work)
+    return f"G-Vendi {record['measure.g_vendi']:.1f}, OOD accuracy {100 * record['ood']:.1f} %"
+
+
+@contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    """Standard output and error, also of libraries, into a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    with path.open("ab") as log:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def _record(directory: Path, run: PlannedRun) -> Path:
+    return directory / "runs" / f"{run.name}.json"
+
+
+# ---- one run ---------------------------------------------------------------------------------------------------------
+
+
+def make_run(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool, work: Path) -> dict[str, Any]:
+    """Score the subset of a run, train its student, evaluate it.
+
+    Args:
+        recipe: Of the study.
+        run: One of its plan.
+        pool: Its pool.
+        work: A directory for features, student and answers; resumed.
+
+    Returns:
+        The row of `runs.parquet`.
+    """
+    rows = pool.subset(run)
+    scored = _measures(recipe, rows, pool, work / "features")
+    student = recipe.student_recipe("subset", str(work / "student"), run.composition.seed)
+    trained = student.train(rows, report=say, **student.arguments())
+    judged = _accuracies(recipe, str(trained.model), work / "evaluation", run)
+    return {
+        "study": recipe.content["name"],
+        "run": run.name,
+        "repeat": run.repeat,
+        "seed": run.composition.seed,
+        **{f"factor.{name}": value for name, value in run.factors.items()},
+        "n": len(rows),
+        "tokens": trained.tokens,
+        "learned_tokens": trained.learned_tokens,
+        **scored,
+        "student.train_loss": trained.train_loss,
+        "student.steps": trained.steps,
+        "student.seconds": trained.seconds,
+        **judged,
+        "base": recipe.fixed()["student"]["base"],
+        "versions": json.dumps({name: version(name) for name in ("torch", "transformers", "trl")}),
+    }
+
+
+def _measures(recipe: StudyRecipe, rows: Dataset, pool: StudyPool, directory: Path) -> dict[str, Any]:
+    """Every measure of a subset, and who computed the gradients."""
+    from . import runner
+    from .featurizer import GradientFeaturizer
+    from .vendi import Covariance
+
+    featurizer = GradientFeaturizer(**recipe.proxy())
+    features = runner.run(rows, featurizer, directory, progress=False).features
+    score = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, features["id"]).score()
+    texts = [_text(dict(row)) for row in rows]
+    vectors = embed(texts, recipe.place(recipe.content["embeddings"])) if recipe.content.get("embeddings") else None
+    others = measure(
+        texts=texts,
+        gradients=features,
+        loss=features["loss"],
+        gradient_norm=features["gradient_norm"],
+        embeddings=vectors,
+        clusters=None if vectors is None else _clusters(vectors),
+        labels=rows[pool.skills][:] if pool.skills else None,
+    )
+    return {
+        "measure.g_vendi": score.g_vendi,
+        "measure.g_vendi_debiased": score.g_vendi_debiased,
+        **{f"measure.{name}": value for name, value in others.items()},
+        "measure.oracle": _entropy(rows[pool.first][:]),
+        "feature_id": featurizer.feature_id,
+    }
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    """What a row says; a pair for an encoder has no completion."""
+    names = ("prompt", "completion") if row.get("completion") is not None else ("premise", "hypothesis")
+    return "\n".join(str(row[name]) for name in names)
+
+
+def _clusters(vectors: Any) -> Any:
+    from .clustering import SphericalKMeans
+
+    return SphericalKMeans(min(EMBEDDING_CLUSTERS, len(vectors) // 10), seed=0).fit(vectors).labels_
+
+
+def _entropy(values: Sequence[Any]) -> float:
+    """Of the shares of the values of the first factor: what nobody knows of real data, and a ceiling here."""
+    return -math.fsum(count / len(values) * math.log(count / len(values)) for count in Counter(values).values())
+
+
+def _accuracies(recipe: StudyRecipe, model: str, directory: Path, run: PlannedRun) -> dict[str, float]:
+    """The accuracy on each benchmark with its standard error, and the means of each role."""
+    from .evaluation import evaluate
+
+    asked = recipe.student_recipe("subset", "student")
+    done = evaluate(_student(recipe, model), output=directory, **asked.evaluation_arguments())
+    found: dict[str, float] = {}
+    for name, each in done.benchmarks.items():
+        found |= {f"accuracy.{name}": each["accuracy"], f"error.{name}": each["standard_error"]}
+    for role, names in _roles(recipe).items():
+        if names:
+            found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
+    return found
+
+
+def _student(recipe: StudyRecipe, model: str) -> Student:
+    given = recipe.section("evaluation")
+    if given.get("backend") == "vllm":
+        from .offline_vllm import VLLMGenerator
+
+        return VLLMGenerator(model)
+    from .evaluation import local_student
+
+    return local_student(model, **({"batch_size": given["batch_size"]} if "batch_size" in given else {}))
+
+
+# ---- before and after ------------------------------------------------------------------------------------------------
+
+
+def _roles(recipe: StudyRecipe) -> dict[str, list[str]]:
+    """The names of the benchmarks by role."""
+    asked, given = recipe.student_recipe("subset", "student"), recipe.section("evaluation")
+    names = names_of([find(each) for each in asked.evaluation_arguments()["benchmarks"]])
+    first = len(given.get("in_distribution", []))
+    return {"in_distribution": names[:first], "ood": names[first:]}
+
+
+def _benchmarks(recipe: StudyRecipe) -> dict[str, Any]:
+    """Every benchmark is read; by name its items and its role."""
+    arguments = recipe.student_recipe("subset", "student").evaluation_arguments()
+    roles = {name: role for role, names in _roles(recipe).items() for name in names}
+    found = {}
+    for spec in arguments["benchmarks"]:
+        benchmark = find(spec, prompt=arguments.get("prompt"))
+        items = read(benchmark, max_items=arguments.get("max_items"), seed=arguments.get("seed", 0))
+        found[benchmark.name] = {
+            "role": roles[benchmark.name],
+            "items": len(items.items),
+            "items_digest": items.digest,
+        }
+    return found
+
+
+def _told(recipe: StudyRecipe, plan: Sequence[PlannedRun], pool: StudyPool, read_ones: Mapping[str, Any]) -> str:
+    asked = sum(each["items"] for each in read_ones.values())
+    lines = [
+        f"Study {recipe.content['name']}: {len(plan):,} runs of {plan[0].composition.size:,} rows, to {recipe.output}",
+        f"  pool           {pool.sizes()}",
+        f"  in all         {len(plan) * plan[0].composition.size:,} rows scored and learned, {len(plan) * asked:,} answers",
+    ]
+    lines += [f"  {name:14} {each['items']:,} items, {each['role']}" for name, each in read_ones.items()]
+    return "\n".join(lines)
+
+
+def _preflight(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool) -> str:
+    """The first run as far as it goes without a step: mask, lengths, cost; and what its student is asked with."""
+    from .featurizer import GradientFeaturizer
+
+    lines: list[str] = []
+    rows = pool.subset(run)
+    student = recipe.student_recipe("subset", str(recipe.output / "work" / run.name / "student"), 0)
+    student.train(rows, report=lines.append, dry_run=True, **student.arguments())
+    featurizer = GradientFeaturizer(**recipe.proxy())
+    lines.append(f"Proxy: {featurizer.proxy.name}, {featurizer.dim} dimensions")
+    return "\n".join(lines)
+
+
+def write_runs(directory: Path, records: Sequence[Mapping[str, Any]]) -> Path:
+    """Write `runs.parquet`, in the order of the names of the runs."""
+    ordered = sorted(records, key=lambda record: record["run"])
+    path = directory / "runs.parquet"
+    write_parquet(load_rows([dict(record) for record in ordered]), path)
+    return path
