@@ -231,13 +231,13 @@ PLACES = Family(
 )
 FAMILIES = {"claims": CLAIMS, "places": PLACES}
 STEP = ("{state}.", "So {state}.", "Then {state}.", "Now {state}.", "Thus {state}.", "Hence {state}.")
-OPEN = (
-    "It does not follow.",
-    "The rest does not follow.",
-    "That leaves it open.",
-    "The rest is open.",
-    "This does not settle it.",
-    "It may be so or not.",
+ASKED = (
+    "Claim: {state}.",
+    "The claim: {state}.",
+    "It says: {state}.",
+    "Claimed: {state}.",
+    "Asked: {state}.",
+    "The question: {state}.",
 )
 
 
@@ -261,8 +261,9 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
         voice: Draws five names and six traits or places, and knows the wordings.
 
     Returns:
-        The strings `prompt`, `premise`, `hypothesis`, `label`, `answer` (the label), `completion` (what each rule
-        yields, as far as it applies; ends in one `\\boxed{answer}`) and `skeleton`.
+        The strings `prompt`, `premise`, `hypothesis`, `label`, `answer` (the label), `completion` (the fact, what each
+        rule makes of it as far as it applies, and the hypothesis, all in the same plain words; ends in one
+        `\\boxed{answer}`) and `skeleton`.
 
     Raises:
         ValueError: No such skeleton.
@@ -290,9 +291,9 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
     for code, rule in zip(codes, rules, strict=True):
         told.append(voice.say(family.rules[code], **_named(rule, names, words)))
     premise, hypothesis = " ".join(told), voice.say(family.says[polarity], x=names[x], t=words[t])
-    known = states[1 : gap[0] + 1] if gap else states[1:-1]
-    reached = [family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in known]
-    steps = [voice.say(STEP, state=each) for each in reached] + ([voice.say(OPEN)] if gap else [])
+    known = states[: gap[0] + 1] if gap else states[:-1]
+    plainly = [family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*known, (x, t, polarity))]
+    steps = [*(voice.say(STEP, state=each) for each in plainly[:-1]), voice.say(ASKED, state=plainly[-1])]
     return {
         "prompt": f"{premise}\nHypothesis: {hypothesis}",
         "premise": premise,
