@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS ?= 1
 DATA ?= ../shared/data
 
-.PHONY: demo test quality style bench soak install
+.PHONY: demo test quality style bench soak study-small install
 
 demo: install
 	@echo "== Scoring three built-in datasets with the embedded proxy (no network, about a minute)"
@@ -55,6 +55,10 @@ soak: install
 	@echo "== Killing runs at random moments and comparing what is left with an uninterrupted run (some minutes)"
 	$(RUN) tests/soak.py
 	$(RUN) tests/soak_synthesis.py
+
+study-small: install
+	@echo "== Every tenth run of the published studies, again, and compared (under half an hour on two cores)"
+	$(RUN) examples/study/reproduce.py --output runs/study_small
 
 install: $(VENV)/installed
 

@@ -79,7 +79,8 @@ class Pool:
         """Make sure that a subset can be drawn.
 
         Raises:
-            ValueError: Another factor, more values than there are, or too few rows of a combination.
+            ValueError: Another factor, more values than there are, a value that gets no row, or a combination of values
+                with too few rows.
         """
         self._counts(composition)
 
@@ -93,9 +94,16 @@ class Pool:
             cells = [(value, *rest) for rest in product(*others)]
             cells.sort(key=lambda cell: _hash(composition.seed, *cell))  # who gets one row more is drawn
             found += zip(cells, apportion(share, [1.0] * len(cells)), strict=True)
+        found = [(cell, count) for cell, count in found if count]
+        for place, (name, values) in enumerate(chosen.items()):
+            if lost := [value for value in values if all(cell[place] != value for cell, _ in found)]:
+                raise ValueError(
+                    f"{composition.size:,} rows are too few for {len(values)} values of {name} in the subset "
+                    f"{dict(composition.values)} with skew {composition.skew:g}: {lost[0]!r} gets none. Take a larger size."
+                )
         for cell, count in found:
             self._require(cell, count, composition)
-        return [(cell, count) for cell, count in found if count]
+        return found
 
     def chosen(self, composition: Composition) -> dict[str, list[str]]:
         """The values that a subset is drawn from, by column, the most frequent first.

@@ -20,13 +20,15 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from . import files
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
 KIND = "study"
 EMBEDDING_CLUSTERS = 50
 """At most so many, for the entropy over clusters of embeddings; at least ten rows a cluster."""
+
+DIGEST_ROWS = 10_000
+"""Read at a time."""
 
 
 def study(recipe: StudyRecipe, *, dry_run: bool = False, report: Callable[[str], None] | None = None) -> Path | None:
@@ -76,12 +81,12 @@ def study(recipe: StudyRecipe, *, dry_run: bool = False, report: Callable[[str],
     pool = StudyPool(recipe)
     pool.check(plan)
     read_ones = _benchmarks(recipe)
+    config = {**recipe.fixed(), "pool": pool.digest(), "benchmarks": read_ones}
     tell(_told(recipe, plan, pool, read_ones))
     if dry_run:
         tell(_preflight(recipe, plan[0], pool))
         return None
     directory = recipe.output
-    config = {**recipe.fixed(), "pool": pool.digest, "benchmarks": read_ones}
     open_run(directory, config, KIND, hint="or change the recipe back")
     (directory / "runs").mkdir(exist_ok=True)
     missing = [run for run in plan if not _record(directory, run).exists()]
@@ -94,7 +99,6 @@ class StudyPool:
 
     Attributes:
         rows: All of them.
-        digest: Of their ids, which say what the rows are.
     """
 
     def __init__(self, recipe: StudyRecipe) -> None:
@@ -110,8 +114,14 @@ class StudyPool:
                 )
         self.first, self.skills = next(iter(self.factors.values())), skills
         ids = row_ids(self.rows).ids
-        self.digest = hashlib.sha256("\n".join(ids).encode(errors="surrogatepass")).hexdigest()[:16]
         self._pool = Pool({name: self.rows[name][:] for name in self.factors.values()}, ids)
+
+    def digest(self) -> str:
+        """Of all cells: an id of the user's own does not show an edited text, or another factor."""
+        total = hashlib.sha256()
+        for batch in self.rows.with_format("arrow").iter(DIGEST_ROWS):
+            total.update(repr(batch.to_pylist()).encode(errors="surrogatepass"))  # type: ignore[union-attr]
+        return total.hexdigest()[:16]
 
     def check(self, plan: Sequence[PlannedRun]) -> None:
         """Make sure that every subset can be drawn, so that a pool that is too small is an error before the first run."""
@@ -174,6 +184,7 @@ _MINE: dict[str, Any] = {}
 
 
 def _begin(content: Mapping[str, Any], folder: Path, queue: Any, workers: int) -> None:
+    Thread(target=_end_with_study, daemon=True).start()
     index = queue.get()
     import torch
 
@@ -183,6 +194,13 @@ def _begin(content: Mapping[str, Any], folder: Path, queue: Any, workers: int) -
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     recipe = StudyRecipe(content, folder)
     _MINE.update(recipe=recipe, pool=StudyPool(recipe))
+
+
+def _end_with_study() -> None:
+    """A study that is killed ends its workers, which else would go on with what the next call begins anew."""
+    if study_process := parent_process():
+        study_process.join()
+        os._exit(1)
 
 
 def _run(run: PlannedRun) -> str:
@@ -197,7 +215,7 @@ def _run(run: PlannedRun) -> str:
 
 @contextmanager
 def _printing_to(path: Path) -> Iterator[None]:
-    """Standard output and error, also of libraries, into a file."""
+    """Standard output and error, also of libraries, into a file; and an error with its traceback."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(number) for number in (1, 2)]
@@ -206,6 +224,9 @@ def _printing_to(path: Path) -> Iterator[None]:
             os.dup2(log.fileno(), number)
         try:
             yield
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -237,7 +258,7 @@ def make_run(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool, work: Path) 
     scored = _measures(recipe, rows, pool, work / "features")
     student = recipe.student_recipe("subset", str(work / "student"), run.composition.seed)
     trained = student.train(rows, report=say, **student.arguments())
-    judged = _accuracies(recipe, str(trained.model), work / "evaluation", run)
+    judged = _judged(recipe, str(trained.model), work / "evaluation")
     return {
         "study": recipe.content["name"],
         "run": run.name,
@@ -295,15 +316,26 @@ def _text(row: Mapping[str, Any]) -> str:
 def _clusters(vectors: Any) -> Any:
     from .clustering import SphericalKMeans
 
-    return SphericalKMeans(min(EMBEDDING_CLUSTERS, len(vectors) // 10), seed=0).fit(vectors).labels_
+    return SphericalKMeans(max(1, min(EMBEDDING_CLUSTERS, len(vectors) // 10)), seed=0).fit(vectors).labels_
 
 
 def _entropy(values: Sequence[Any]) -> float:
     """Of the shares of the values of the first factor: what nobody knows of real data, and a ceiling here."""
-    return -math.fsum(count / len(values) * math.log(count / len(values)) for count in Counter(values).values())
+    return abs(math.fsum(count / len(values) * math.log(count / len(values)) for count in Counter(values).values()))
 
 
-def _accuracies(recipe: StudyRecipe, model: str, directory: Path, run: PlannedRun) -> dict[str, float]:
+def _judged(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float]:
+    """vLLM keeps the memory of the GPU as long as its process lives, and the next run needs it: it gets its own process."""
+    if recipe.section("evaluation").get("backend") != "vllm":
+        return _accuracies(recipe, model, directory)
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(_accuracies, recipe, model, directory).result()
+
+
+def _accuracies(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float]:
     """The accuracy on each benchmark with its standard error, and the means of each role."""
     from .evaluation import evaluate
 
@@ -313,8 +345,7 @@ def _accuracies(recipe: StudyRecipe, model: str, directory: Path, run: PlannedRu
     for name, each in done.benchmarks.items():
         found |= {f"accuracy.{name}": each["accuracy"], f"error.{name}": each["standard_error"]}
     for role, names in _roles(recipe).items():
-        if names:
-            found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
+        found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
     return found
 
 
@@ -336,7 +367,7 @@ def _roles(recipe: StudyRecipe) -> dict[str, list[str]]:
     """The names of the benchmarks by role."""
     asked, given = recipe.student_recipe("subset", "student"), recipe.section("evaluation")
     names = names_of([find(each) for each in asked.evaluation_arguments()["benchmarks"]])
-    first = len(given.get("in_distribution", []))
+    first = len(given["in_distribution"])
     return {"in_distribution": names[:first], "ood": names[first:]}
 
 
@@ -381,8 +412,12 @@ def _preflight(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool) -> str:
 
 
 def write_runs(directory: Path, records: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `runs.parquet`, in the order of the names of the runs."""
+    """Write `runs.parquet`, in the order of the names of the runs.
+
+    A measure that one run has no value of, as the debiased score may be, cannot order the runs and is left out.
+    """
     ordered = sorted(records, key=lambda record: record["run"])
+    columns = [name for name in ordered[0] if all(record[name] is not None for record in ordered)]
     path = directory / "runs.parquet"
-    write_parquet(load_rows([dict(record) for record in ordered]), path)
+    write_parquet(load_rows([{name: record[name] for name in columns} for record in ordered]), path)
     return path

@@ -7,7 +7,7 @@ data: pool.parquet              # prompt, completion, and the columns of the fac
 factors: {reasoning: skeleton, surface: style}      # the column that each factor varies
 design:                         # all combinations, each `repeats` times with other rows
   size: 640                     # rows of every subset
-  reasoning: [1, 2, 4, 8]       # how many values of the column; a factor left out has all values
+  reasoning: [1, 2, 4, 8]       # how many values of the column
   surface: [1, 4, 16]
   skew: [0, 1]                  # exponent of Zipf's law over the values of the first factor
   repeats: 3
@@ -32,8 +32,8 @@ from typing import Any
 from .composition import Composition
 from .files import digest
 from .local import pin
-from .settings import Settings, keywords_of, require_known, require_list, require_number, require_whole
-from .student_recipe import StudentRecipe
+from .settings import Settings, keywords_of, require_known, require_list, require_number, require_whole, section
+from .student_recipe import MADE_HERE, StudentRecipe
 
 
 OWN = ("name", "output", "seed", "data", "data_revision", "split", "columns", "factors", "design", "proxy")
@@ -42,6 +42,7 @@ NEEDED = ("name", "output", "data", "factors", "design", "proxy", "student", "ev
 NOT_OF_STUDENTS = ("data", "data_revision", "split", "columns", "max_samples", "seed", "output", "evaluation", "proxy")
 ROLES = ("in_distribution", "ood")
 BACKENDS = ("transformers", "vllm")
+OF_DESIGN = ("size", "skew", "repeats")
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,20 @@ class StudyRecipe(Settings):
         from .featurizer import GradientFeaturizer
 
         require_known(self.section("proxy"), ["model", *keywords_of(GradientFeaturizer)], f"{where}, proxy")
-        require_known(
-            self.section("student"), [name for name in self._student_keys() if name not in NOT_OF_STUDENTS], where
-        )
+        known = [name for name in self._student_keys() if name not in (*NOT_OF_STUDENTS, *MADE_HERE)]
+        require_known(self.section("student"), known, f"{where}, student")
         self.student_recipe("subset", "student").check(f"{where}, student")
+        self._check_runs(where)
 
     def _check_design(self, where: str) -> None:
         factors, design = self.section("factors"), self.section("design")
-        if not factors or "skew" in factors or not all(isinstance(each, str) for each in factors.values()):
-            raise ValueError(f"{where}: factors must be names with a column each, none of them skew; got {factors!r}.")
-        require_known(design, ["size", "skew", "repeats", *factors], f"{where}, design")
+        columns = [column for column in factors.values() if isinstance(column, str)]
+        if not factors or set(OF_DESIGN) & set(factors) or len(set(columns)) < len(factors):
+            raise ValueError(
+                f"{where}: factors must be names with a column each, all different, and no name of {', '.join(OF_DESIGN)}; "
+                f"got {factors!r}."
+            )
+        require_known(design, [*OF_DESIGN, *factors], f"{where}, design")
         require_whole(design.get("size"), "size", f"{where}, design")
         require_whole(design.get("repeats", 1), "repeats", f"{where}, design")
         for name in factors:
@@ -104,16 +109,32 @@ class StudyRecipe(Settings):
         for value in require_list(design.get("skew", [0]), "design.skew"):
             if require_number(value, "skew", f"{where}, design") < 0:
                 raise ValueError(f"{where}, design: skew must be 0 or more, got {value!r}.")
+        for name in (*factors, "skew"):
+            levels = design.get(name, [0])
+            if not levels or len(set(levels)) < len(levels):
+                raise ValueError(f"{where}, design: {name} must list different numbers, one at least; got {levels!r}.")
 
     def _check_evaluation(self, where: str) -> None:
         given = self.section("evaluation")
-        if not require_list(given.get("ood"), "evaluation.ood"):
-            raise ValueError(f"{where}: ood names no benchmark; a study is about those.")
-        require_list(given.get("in_distribution", []), "evaluation.in_distribution")
+        for role in ROLES:
+            if not require_list(given.get(role), f"evaluation.{role}"):
+                raise ValueError(f"{where}: {role} names no benchmark; a study compares the two kinds.")
         if given.get("backend", BACKENDS[0]) not in BACKENDS:
             raise ValueError(f"{where}: backend must be {' or '.join(BACKENDS)}, got {given['backend']!r}.")
         if "base" in given or "benchmarks" in given:
             raise ValueError(f"{where}: base and benchmarks are keys of students; name the benchmarks under {ROLES}.")
+
+    def _check_runs(self, where: str) -> None:
+        """Nothing makes the runs less comparable than the design says."""
+        for name in ("proxy", "student"):
+            for key in ("on_long", "on_empty"):
+                if self.section(name).get(key) == "skip":
+                    raise ValueError(
+                        f"{where}, {name}: {key} must not be skip, for subsets are of equal size; drop such rows from the "
+                        "pool."
+                    )
+        if "seed" in section(self.section("student"), "training"):
+            raise ValueError(f"{where}, student: training must have no seed; every run has its own.")
 
     @staticmethod
     def _student_keys() -> list[str]:
@@ -136,14 +157,14 @@ class StudyRecipe(Settings):
         """All runs, in the order in which they are made: a shuffled one, so that what is done first is like the rest."""
         design, factors = self.section("design"), self.section("factors")
         seed = self.content.get("seed", 0)
-        levels = [design[name] for name in factors]
+        levels = [[int(level) for level in design[name]] for name in factors]
         runs = []
-        for repeat in range(design.get("repeats", 1)):
+        for repeat in range(int(design.get("repeats", 1))):
             for *counts, skew in product(*levels, design.get("skew", [0])):
                 values = dict(zip(factors.values(), counts, strict=True))
                 told = {**dict(zip(factors, counts, strict=True)), "skew": skew}
                 drawn = int(digest([seed, repeat, told])[:8], 16)
-                runs.append((repeat, told, Composition(design["size"], values, skew, drawn)))
+                runs.append((repeat, told, Composition(int(design["size"]), values, skew, drawn)))
         runs.sort(key=lambda run: run[2].seed)
         planned = [PlannedRun(f"{number:04}", *run) for number, run in enumerate(runs)]
         return planned[:: int(self.content.get("every", 1))]
@@ -167,8 +188,10 @@ class StudyRecipe(Settings):
 
     def fixed(self) -> dict[str, Any]:
         """What decides the results, for `config.json`: models by content, without places of this machine."""
-        skipped = ("output", "workers", "every", "data", "embeddings")
+        skipped = ("output", "workers", "every", "data", "embeddings", "evaluation")
         content = {key: value for key, value in self.content.items() if key not in skipped}
+        given = self.section("evaluation")  # its benchmarks are told by their items
+        content["evaluation"] = {key: value for key, value in given.items() if key not in ROLES}
         base = self.place(self.section("student")["base"])
         content["student"] = {**self.section("student"), "base": pin(base, self.section("student").get("revision"))[0]}
         if "model" in self.section("proxy"):
