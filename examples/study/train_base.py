@@ -25,6 +25,7 @@ from random import Random
 from types import ModuleType
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -75,15 +76,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--steps", type=int, default=10**6)
     parser.add_argument("--width", type=int, default=WIDTH, help="hidden size")
+    parser.add_argument("--start", type=Path, help="go on with a model that is there, on the rows of another seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--float32", action="store_true", help="without autocast to bfloat16")
     args = parser.parse_args()
     torch.set_num_threads(1)
     train_embedded.PEAK_RATE = PEAK_RATE
     grammar = GRAMMARS[args.study]
-    texts = (f"{prompt}\n{completion}" for prompt, completion in islice(pairs(grammar, args.seed), 20_000))
-    tokenizer = train_tokenizer(texts, VOCABULARY)
-    model = build_model(tokenizer, args.seed, args.width)
+    if args.start:
+        tokenizer = AutoTokenizer.from_pretrained(args.start)
+        model = AutoModelForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+    else:
+        texts = (f"{prompt}\n{completion}" for prompt, completion in islice(pairs(grammar, args.seed), 20_000))
+        tokenizer = train_tokenizer(texts, VOCABULARY)
+        model = build_model(tokenizer, args.seed, args.width)
     train(model, tokenizer, batches(tokenizer, pairs(grammar, args.seed), args.seed, BATCH), args)
     tokenizer.padding_side = "left"
     rows = list(islice(problems(grammar, args.seed + 1), 400))

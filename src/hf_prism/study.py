@@ -191,7 +191,7 @@ def _begin(content: Mapping[str, Any], folder: Path, queue: Any, workers: int) -
     if torch.cuda.device_count() > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(index % torch.cuda.device_count())
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     recipe = StudyRecipe(content, folder)
     _MINE.update(recipe=recipe, pool=StudyPool(recipe))
 
@@ -254,6 +254,8 @@ def make_run(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool, work: Path) 
     Returns:
         The row of `runs.parquet`.
     """
+    import torch
+
     rows = pool.subset(run)
     scored = _measures(recipe, rows, pool, work / "features")
     student = recipe.student_recipe("subset", str(work / "student"), run.composition.seed)
@@ -274,6 +276,7 @@ def make_run(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool, work: Path) 
         "student.seconds": trained.seconds,
         **judged,
         "base": recipe.fixed()["student"]["base"],
+        "threads": torch.get_num_threads(),
         "versions": json.dumps({name: version(name) for name in ("torch", "transformers", "trl")}),
     }
 
