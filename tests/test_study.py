@@ -28,8 +28,9 @@ from hf_prism.cli import main
 from hf_prism.distillation import distill
 from hf_prism.generation import Request, Sampling
 from hf_prism.local import TransformersGenerator
-from hf_prism.study import StudyPool, _judged, study, write_runs
+from hf_prism.study import StudyPool, study, write_runs
 from hf_prism.study_recipe import StudyRecipe
+from hf_prism.study_run import _judged
 from hf_prism.tasks.chains import pose
 from hf_prism.tasks.styles import style
 

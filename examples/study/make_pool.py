@@ -71,11 +71,10 @@ class Split:
 
     def is_new(self, kind: str) -> bool:
         """Whether a skeleton has several operations, and can be posed with many different numbers, or with none."""
-        if is_plain(kind):
-            return False
-        voice, draws = style(0, Random(0)), [Random(number) for number in range(400)]
-        posed = [self.grammar.pose(kind, draw, voice) for draw in draws]
-        return "numbers" not in posed[0] or len({tuple(row["numbers"]) for row in posed}) >= FEWEST_NUMBERS
+        if is_plain(kind) or self.grammar is deductions:
+            return not is_plain(kind)
+        posed = [self.grammar.pose(kind, Random(number), style(0, Random(0))) for number in range(400)]
+        return len({tuple(row["numbers"]) for row in posed}) >= FEWEST_NUMBERS
 
     def pool(self) -> Iterator[dict]:
         """`ROWS` different problems of every skeleton in every style."""

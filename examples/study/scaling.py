@@ -41,8 +41,8 @@ from make_pool import Split
 from hf_prism import GradientFeaturizer, PrismaticSynthesizer, figures, files, runner, select
 from hf_prism.accuracy import student_t
 from hf_prism.rows import load_rows
-from hf_prism.study import judge
 from hf_prism.study_recipe import StudyRecipe
+from hf_prism.study_run import judge
 from hf_prism.tasks.chains import SKELETONS
 from hf_prism.tasks.math import MathTask
 from hf_prism.tasks.simulation import SimulatedGenerator, kind_of, skewed_rows

@@ -14,44 +14,35 @@ goes on with the runs that are missing.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import shutil
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from . import files
-from .accuracy import mean_of
-from .baselines import embed, measure
-from .benchmarks import find, names_of, read
+from .benchmarks import find, read
 from .composition import Pool
 from .rows import load_rows, row_ids, write_parquet
 from .run_config import open_run
 from .settings import read_rows
 from .study_recipe import PlannedRun, StudyRecipe
+from .study_run import judge, roles_of
 from .training_run import say
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from .evaluation import Student
 
 KIND = "study"
-EMBEDDING_CLUSTERS = 50
-"""At most so many, for the entropy over clusters of embeddings; at least ten rows a cluster."""
-
 DIGEST_ROWS = 10_000
 """Read at a time."""
 
@@ -112,7 +103,6 @@ class StudyPool:
                     f"the pool has no column {name!r}, which the recipe's factors or skills name; columns found: "
                     f"{', '.join(self.rows.column_names)}."
                 )
-        self.first, self.skills = next(iter(self.factors.values())), skills
         ids = row_ids(self.rows).ids
         self._pool = Pool({name: self.rows[name][:] for name in self.factors.values()}, ids)
 
@@ -254,130 +244,23 @@ def make_run(recipe: StudyRecipe, run: PlannedRun, pool: StudyPool, work: Path) 
     Returns:
         The row of `runs.parquet`.
     """
-    import torch
-
-    rows = pool.subset(run)
-    scored = _measures(recipe, rows, pool, work / "features")
-    student = recipe.student_recipe("subset", str(work / "student"), run.composition.seed)
-    trained = student.train(rows, report=say, **student.arguments())
-    judged = _judged(recipe, str(trained.model), work / "evaluation")
     return {
         "study": recipe.content["name"],
         "run": run.name,
         "repeat": run.repeat,
         "seed": run.composition.seed,
         **{f"factor.{name}": value for name, value in run.factors.items()},
-        "n": len(rows),
-        "tokens": trained.tokens,
-        "learned_tokens": trained.learned_tokens,
-        **scored,
-        "student.train_loss": trained.train_loss,
-        "student.steps": trained.steps,
-        "student.seconds": trained.seconds,
-        **judged,
-        "base": recipe.fixed()["student"]["base"],
-        "threads": torch.get_num_threads(),
-        "versions": json.dumps({name: version(name) for name in ("torch", "transformers", "trl")}),
+        **judge(recipe, pool.subset(run), run.composition.seed, work),
     }
-
-
-def _measures(recipe: StudyRecipe, rows: Dataset, pool: StudyPool, directory: Path) -> dict[str, Any]:
-    """Every measure of a subset, and who computed the gradients."""
-    from . import runner
-    from .featurizer import GradientFeaturizer
-    from .vendi import Covariance
-
-    featurizer = GradientFeaturizer(**recipe.proxy())
-    features = runner.run(rows, featurizer, directory, progress=False).features
-    score = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, features["id"]).score()
-    texts = [_text(dict(row)) for row in rows]
-    vectors = embed(texts, recipe.place(recipe.content["embeddings"])) if recipe.content.get("embeddings") else None
-    others = measure(
-        texts=texts,
-        gradients=features,
-        loss=features["loss"],
-        gradient_norm=features["gradient_norm"],
-        embeddings=vectors,
-        clusters=None if vectors is None else _clusters(vectors),
-        labels=rows[pool.skills][:] if pool.skills else None,
-    )
-    return {
-        "measure.g_vendi": score.g_vendi,
-        "measure.g_vendi_debiased": score.g_vendi_debiased,
-        **{f"measure.{name}": value for name, value in others.items()},
-        "measure.oracle": _entropy(rows[pool.first][:]),
-        "feature_id": featurizer.feature_id,
-    }
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    """What a row says; a pair for an encoder has no completion."""
-    names = ("prompt", "completion") if row.get("completion") is not None else ("premise", "hypothesis")
-    return "\n".join(str(row[name]) for name in names)
-
-
-def _clusters(vectors: Any) -> Any:
-    from .clustering import SphericalKMeans
-
-    return SphericalKMeans(max(1, min(EMBEDDING_CLUSTERS, len(vectors) // 10)), seed=0).fit(vectors).labels_
-
-
-def _entropy(values: Sequence[Any]) -> float:
-    """Of the shares of the values of the first factor: what nobody knows of real data, and a ceiling here."""
-    return abs(math.fsum(count / len(values) * math.log(count / len(values)) for count in Counter(values).values()))
-
-
-def _judged(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float]:
-    """vLLM keeps the memory of the GPU as long as its process lives, and the next run needs it: it gets its own process."""
-    if recipe.section("evaluation").get("backend") != "vllm":
-        return _accuracies(recipe, model, directory)
-    from accelerate.utils.memory import clear_device_cache
-
-    clear_device_cache(garbage_collection=True)
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(_accuracies, recipe, model, directory).result()
-
-
-def _accuracies(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float]:
-    """The accuracy on each benchmark with its standard error, and the means of each role."""
-    from .evaluation import evaluate
-
-    asked = recipe.student_recipe("subset", "student")
-    done = evaluate(_student(recipe, model), output=directory, **asked.evaluation_arguments())
-    found: dict[str, float] = {}
-    for name, each in done.benchmarks.items():
-        found |= {f"accuracy.{name}": each["accuracy"], f"error.{name}": each["standard_error"]}
-    for role, names in _roles(recipe).items():
-        found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
-    return found
-
-
-def _student(recipe: StudyRecipe, model: str) -> Student:
-    given = recipe.section("evaluation")
-    if given.get("backend") == "vllm":
-        from .offline_vllm import VLLMGenerator
-
-        return VLLMGenerator(model)
-    from .evaluation import local_student
-
-    return local_student(model, **({"batch_size": given["batch_size"]} if "batch_size" in given else {}))
 
 
 # ---- before and after ------------------------------------------------------------------------------------------------
 
 
-def _roles(recipe: StudyRecipe) -> dict[str, list[str]]:
-    """The names of the benchmarks by role."""
-    asked, given = recipe.student_recipe("subset", "student"), recipe.section("evaluation")
-    names = names_of([find(each) for each in asked.evaluation_arguments()["benchmarks"]])
-    first = len(given["in_distribution"])
-    return {"in_distribution": names[:first], "ood": names[first:]}
-
-
 def _benchmarks(recipe: StudyRecipe) -> dict[str, Any]:
     """Every benchmark is read; by name its items and its role."""
     arguments = recipe.student_recipe("subset", "student").evaluation_arguments()
-    roles = {name: role for role, names in _roles(recipe).items() for name in names}
+    roles = {name: role for role, names in roles_of(recipe).items() for name in names}
     found = {}
     for spec in arguments["benchmarks"]:
         benchmark = find(spec, prompt=arguments.get("prompt"))

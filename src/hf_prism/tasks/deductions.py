@@ -292,7 +292,9 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
         told.append(voice.say(family.rules[code], **_named(rule, names, words)))
     premise, hypothesis = " ".join(told), voice.say(family.says[polarity], x=names[x], t=words[t])
     known = states[: gap[0] + 1] if gap else states[:-1]
-    plainly = [family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*known, (x, t, polarity))]
+    plainly = [
+        family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*known, (x, t, polarity))
+    ]
     steps = [*(voice.say(STEP, state=each) for each in plainly[:-1]), voice.say(ASKED, state=plainly[-1])]
     return {
         "prompt": f"{premise}\nHypothesis: {hypothesis}",
