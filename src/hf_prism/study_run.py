@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .accuracy import mean_of
 from .baselines import embed, measure
 from .benchmarks import find, names_of
+from .checkpoint import local_folder
 from .study_recipe import StudyRecipe
 from .training_run import say
 
@@ -73,7 +74,8 @@ def _measures(recipe: StudyRecipe, rows: Dataset, directory: Path) -> dict[str, 
     score = Covariance(featurizer.dim, feature_id=featurizer.feature_id).update(features, features["id"]).score()
     skills, first = recipe.content.get("skills"), next(iter(recipe.section("factors").values()))
     texts = [_text(dict(row)) for row in rows]
-    vectors = embed(texts, recipe.place(recipe.content["embeddings"])) if recipe.content.get("embeddings") else None
+    model = recipe.content.get("embeddings") and recipe.place(recipe.content["embeddings"])
+    vectors = embed(texts, local_folder(model) or model) if model else None
     others = measure(
         texts=texts,
         gradients=features,
