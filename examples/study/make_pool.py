@@ -43,7 +43,7 @@ GRAMMARS: dict[str, ModuleType] = {"math": chains, "nli": deductions}
 OUTER = {"math": ("events", "people"), "nli": ("claims", "places")}  # the family of the pool, and the other
 STEPS = (2, 3)
 POOLED, STYLES, ROWS = 40, 16, 640
-PROBLEMS = 120
+PROBLEMS = 200
 FEWEST_NUMBERS = 100  # that a skeleton of the pool can be posed with: of `///` there are too few for a subset
 
 

@@ -120,13 +120,9 @@ LAST_HAS = (
     "How many {things} has {other}?",
     "What is the number of {other}?",
 )
-STEP = ("{sum}.", "Now {sum}.", "We get {sum}.", "So {sum}.", "That is {sum}.", "This makes {sum}.")
-CLOSING = (
-    "The answer is \\boxed{{{answer}}}.",
-    "Answer: \\boxed{{{answer}}}",
-    "So \\boxed{{{answer}}}.",
-    "Result: \\boxed{{{answer}}}",
-)
+CLOSING = "The answer is \\boxed{{{answer}}}."
+"""Of every solution: one teacher writes them all, in one voice. A student could not foretell its wording from the problem,
+and learning to guess it would be most of what a gradient says."""
 
 
 def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
@@ -162,12 +158,11 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
     sums = []
     for sign, number in zip(signs, numbers[1:], strict=True):
         totals.append(_apply(sign, totals[-1], number))
-        sums.append(f"{totals[-2]} {sign} {number} = {totals[-1]}")
-    steps = [voice.say(STEP, sum=each) for each in sums]
+        sums.append(f"{totals[-2]} {sign} {number} = {totals[-1]}.")
     told = (_events if family == "events" else _people)(signs, numbers, voice)
     return {
         "prompt": " ".join(told),
-        "completion": "\n".join([*steps, voice.say(CLOSING, answer=totals[-1])]),
+        "completion": "\n".join([*sums, CLOSING.format(answer=totals[-1])]),
         "answer": str(totals[-1]),
         "skeleton": skeleton,
         "numbers": numbers,

@@ -230,15 +230,6 @@ PLACES = Family(
     },
 )
 FAMILIES = {"claims": CLAIMS, "places": PLACES}
-STEP = ("{state}.", "So {state}.", "Then {state}.", "Now {state}.", "Thus {state}.", "Hence {state}.")
-ASKED = (
-    "Claim: {state}.",
-    "The claim: {state}.",
-    "It says: {state}.",
-    "Claimed: {state}.",
-    "Asked: {state}.",
-    "The question: {state}.",
-)
 
 
 def skeletons(family: str, steps: int) -> tuple[str, ...]:
@@ -295,14 +286,14 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
     plainly = [
         family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*known, (x, t, polarity))
     ]
-    steps = [*(voice.say(STEP, state=each) for each in plainly[:-1]), voice.say(ASKED, state=plainly[-1])]
+    steps = [*(f"{state}." for state in plainly[:-1]), f"Claim: {plainly[-1]}."]
     return {
         "prompt": f"{premise}\nHypothesis: {hypothesis}",
         "premise": premise,
         "hypothesis": hypothesis,
         "label": label,
         "answer": label,
-        "completion": "\n".join([*steps, voice.say(CLOSING, answer=label)]),
+        "completion": "\n".join([*steps, CLOSING.format(answer=label)]),
         "skeleton": skeleton,
     }
 
