@@ -431,8 +431,8 @@ def test_chains_are_never_told_in_the_wordings_that_are_kept_back():
     rows = [
         row for seed in range(60) for row in generator.truth(request(wanted=9, seed=seed, persona=people[seed % 6]))
     ]
-    told = "\n".join(f"{row['prompt']} {row['completion']}" for row in rows)
-    lists = [chains.HAVE, chains.HOW_MANY, chains.LAST_HAS, chains.CLOSING, *chains.EVENTS.values()]
+    told = "\n".join(row["prompt"] for row in rows)
+    lists = [chains.HAVE, chains.HOW_MANY, chains.LAST_HAS, *chains.EVENTS.values()]
     for wordings in (*lists, *chains.TOLD.values()):
         for place, wording in enumerate(wordings):
             whole = re.escape(wording.replace("{{", "{").replace("}}", "}"))
