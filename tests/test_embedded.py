@@ -95,6 +95,7 @@ def test_the_script_builds_and_saves_the_shipped_architecture(script, tokenizer,
     script.train(
         script.build_model(tokenizer, seed=0),
         tokenizer,
+        script.batches(tokenizer, script.training_rows(seed=0), 0),
         Namespace(steps=2, minutes=5, seed=0, float32=False, output=tmp_path),
     )
     rebuilt = AutoModelForCausalLM.from_pretrained(tmp_path)
