@@ -71,7 +71,7 @@ def pool(seed: int, strategy: str, size: int, place: Path) -> Dataset:
         None,
         GradientFeaturizer(**recipe().proxy()),
         strategy=strategy,
-        requests=400,
+        requests=200,
         seed=seed,
     )
     rows = [{column: row[column] for column in COLUMNS} for row in seeds]
