@@ -57,7 +57,7 @@ soak: install
 	$(RUN) tests/soak_synthesis.py
 
 study-small: install
-	@echo "== Every tenth run of the published studies, again, and compared (under half an hour on two cores)"
+	@echo "== Every tenth run of the published studies, again, and compared"
 	$(RUN) examples/study/reproduce.py --output runs/study_small
 
 install: $(VENV)/installed

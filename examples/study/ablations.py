@@ -4,7 +4,7 @@
 # ///
 """What G-Vendi owes to the proxy, to the sketch, to the number of rows and to the mask: a finished study scored again.
 
-Run as (two cores, some minutes a variant):
+Run as:
 
     python examples/study/ablations.py examples/recipes/study_math.yaml --every 3 --output runs/ablations_math.json \\
         --proxy "less trained=runs/bases/math_early" --proxy "other family=runs/bases/math_gpt2"

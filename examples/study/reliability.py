@@ -4,7 +4,7 @@
 # ///
 """How well does one student stand for its data? Subsets of a finished study, each learned again in another order.
 
-Run as (two cores, some ten minutes a study):
+Run as:
 
     python examples/study/reliability.py examples/recipes/study_math.yaml --every 10 --output runs/reliability_math.json
 

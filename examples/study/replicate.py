@@ -4,7 +4,7 @@
 # ///
 """The held-out replication of a study: other skeletons, other styles, other numbers, other seeds, made once at the end.
 
-Run as (two cores, some 12 minutes a study):
+Run as:
 
     python examples/study/replicate.py math --output runs/replication
 

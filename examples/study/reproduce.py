@@ -4,14 +4,14 @@
 # ///
 """Makes every tenth run of the published studies again, and compares each with the published row.
 
-Run as (two cores, under half an hour):
+Run as:
 
     python examples/study/reproduce.py --output runs/study_small
 
 What no machine may change must be equal: the rows, their number of tokens, the composition, the benchmarks. Measures must
 agree within `MEASURES`. Training amplifies the last bit of a sum into another student, so accuracies must agree within
 `ACCURACY` on a machine that adds in another order; on the machine of the published runs they are equal. How much two such
-students differ was measured: see docs/evidence.md.
+students differ, `reliability.py` measures; until it has, the two bounds are guesses.
 """
 
 from __future__ import annotations

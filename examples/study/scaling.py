@@ -4,7 +4,7 @@
 # ///
 """Does prismatic data keep improving where naive data stops? And is a small diverse set better than one ten times larger?
 
-Run as (two cores, about an hour), after `make_pool.py math`:
+Run as, after `make_pool.py math`:
 
     python examples/study/scaling.py --output runs/scaling
 

@@ -4,10 +4,10 @@
 # ///
 """Trains the base of a study: half a million parameters that solve chains of one operation, however long, and no others.
 
-Run as (one core, 12 minutes):
+Run as (one core):
 
-    OMP_NUM_THREADS=1 python examples/study/train_base.py math --output docs/evidence/bases/math
-    OMP_NUM_THREADS=1 python examples/study/train_base.py nli --output docs/evidence/bases/nli
+    OMP_NUM_THREADS=1 python examples/study/train_base.py math --float32 --minutes 9 --output docs/evidence/bases/math
+    OMP_NUM_THREADS=1 python examples/study/train_base.py nli --float32 --output docs/evidence/bases/nli
 
 It has seen every operation or rule, both families, every wording, names and objects of all styles, and up to four steps of
 one and the same operation; a third of its rows ask it to repeat random words, from which it learns to copy. What it has not
