@@ -425,6 +425,19 @@ def test_embed_is_the_mean_of_the_last_hidden_states(encoder):
     assert 1 < embedding_vendi(embeddings) <= len(TEXTS)
 
 
+def test_a_model_that_is_stored_in_bfloat16_embeds_in_float32(encoder, tmp_path):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(encoder).bfloat16().save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer.save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in TEXTS]
+    np.testing.assert_allclose(embed(TEXTS, str(tmp_path)), torch.stack(states).numpy(), atol=1e-5)
+
+
 def test_embed_takes_a_loaded_model_and_names_bad_rows_and_models(encoder, tmp_path):
     from sentence_transformers import SentenceTransformer
 

@@ -20,9 +20,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ import numpy as np
 import pyarrow.parquet as parquet
 import torch
 from datasets import Dataset
+from subsets import each_subset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from hf_prism import GradientFeaturizer, ProxyModel, runner
 from hf_prism.correlation import correlate
 from hf_prism.proxy import EncodedRow
-from hf_prism.study import StudyPool
 from hf_prism.study_recipe import PlannedRun, StudyRecipe
 from hf_prism.vendi import Covariance, vendi
 
@@ -115,17 +113,8 @@ def gram(rows: Dataset, model: str) -> np.ndarray:
     return (gradients @ gradients.T / len(rows)).double().numpy()
 
 
-_MINE: dict[str, Any] = {}
-
-
-def begin(content: dict[str, Any], folder: Path, threads: int) -> None:
-    torch.set_num_threads(threads)
-    recipe = StudyRecipe(content, folder)
-    _MINE.update(recipe=recipe, pool=StudyPool(recipe))
-
-
-def work(run: PlannedRun, variant: Variant) -> float:
-    return score(_MINE["pool"].subset(run), variant, _MINE["recipe"].proxy())
+def work(recipe: StudyRecipe, run: PlannedRun, rows: Dataset, variant: Variant) -> float:
+    return score(rows, variant, recipe.proxy())
 
 
 def main() -> None:
@@ -146,12 +135,11 @@ def main() -> None:
     done = json.loads(args.output.read_text()) if args.output.exists() else []
     proxies = dict(each.split("=", 1) for each in args.proxy)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = (dict(recipe.content), recipe.folder, 1)
-        with ProcessPoolExecutor(args.workers, get_context("spawn"), begin, arguments) as processes:
+        with each_subset(recipe, args.workers) as every:
             for variant in variants(proxies, Path(scratch), recipe.proxy()["model"]):
                 if variant.name in {each["name"] for each in done}:
                     continue
-                scores = list(processes.map(work, plan, [variant] * len(plan)))
+                scores = every(work, plan, variant)
                 found = correlate(scores, [outcome[run.name] for run in plan])
                 line = {**asdict(variant), "rho": found.rho, "interval": found.interval, "n": found.n}
                 line |= {"model": Path(variant.model).name if variant.model else None}

@@ -20,33 +20,22 @@ import json
 import math
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
-import torch
+from datasets import Dataset
+from subsets import each_subset
 
 from hf_prism.correlation import correlate
-from hf_prism.study import StudyPool
 from hf_prism.study_recipe import PlannedRun, StudyRecipe
 from hf_prism.study_run import judge
 
 
-_MINE: dict[str, Any] = {}
-
-
-def begin(content: dict[str, Any], folder: Path) -> None:
-    torch.set_num_threads(1)
-    recipe = StudyRecipe(content, folder)
-    _MINE.update(recipe=recipe, pool=StudyPool(recipe))
-
-
-def again(run: PlannedRun) -> dict[str, float]:
+def again(recipe: StudyRecipe, run: PlannedRun, rows: Dataset) -> dict[str, float]:
     """The accuracies of another student on the rows of a run."""
     with tempfile.TemporaryDirectory() as work:
-        record = judge(_MINE["recipe"], _MINE["pool"].subset(run), run.composition.seed + 1, Path(work))
+        record = judge(recipe, rows, run.composition.seed + 1, Path(work))
     return {name: record[name] for name in ("ood", "in_distribution")}
 
 
@@ -61,9 +50,8 @@ def main() -> None:
     recipe = StudyRecipe.load(args.recipe, {"every": args.every})
     known = {row["run"]: row for row in parquet.read_table(args.runs or recipe.output / "runs.parquet").to_pylist()}
     plan = recipe.plan()
-    arguments = (dict(recipe.content), recipe.folder)
-    with ProcessPoolExecutor(args.workers, get_context("spawn"), begin, arguments) as processes:
-        others = list(processes.map(again, plan))
+    with each_subset(recipe, args.workers) as every:
+        others = every(again, plan)
     result: dict[str, Any] = {"runs": [run.name for run in plan], "again": others}
     for name in ("ood", "in_distribution"):
         first, second = [known[run.name][name] for run in plan], [other[name] for other in others]

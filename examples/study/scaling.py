@@ -43,6 +43,7 @@ from hf_prism.accuracy import student_t
 from hf_prism.rows import load_rows
 from hf_prism.study_recipe import StudyRecipe
 from hf_prism.study_run import judge
+from hf_prism.synthesis import Synthesis
 from hf_prism.tasks.chains import SKELETONS
 from hf_prism.tasks.math import MathTask
 from hf_prism.tasks.simulation import SimulatedGenerator, kind_of, skewed_rows
@@ -60,8 +61,8 @@ def recipe() -> StudyRecipe:
     return StudyRecipe.load(RECIPE, {"student.training.max_steps": STEPS})
 
 
-def pool(seed: int, strategy: str, size: int, place: Path) -> Dataset:
-    """The rows of a pool, in the order in which they came."""
+def grown(seed: int, strategy: str, size: int, place: Path, **setting: float) -> Synthesis:
+    """A pool of at least so many rows; what of it is there is not made again."""
     kinds = Split("math", 0).pooled
     seeds = skewed_rows(100, skew=SKEW, skeletons=kinds, seed=seed, favourite_seed=seed)
     generator = SimulatedGenerator(["events"], skew=SKEW, surface_skew=0.0, favourite_seed=seed, skeletons=kinds)
@@ -73,16 +74,22 @@ def pool(seed: int, strategy: str, size: int, place: Path) -> Dataset:
         strategy=strategy,
         requests=200,
         seed=seed,
+        **setting,
     )
     rows = [{column: row[column] for column in COLUMNS} for row in seeds]
-    return synthesizer.run(rows, place, target_size=size, progress=False).dataset.select_columns(list(COLUMNS[:-1]))
+    return synthesizer.run(rows, place, target_size=size, progress=False)
+
+
+def rows_of(synthesis: Synthesis) -> Dataset:
+    """In the order in which they came."""
+    return synthesis.dataset.select_columns(list(COLUMNS[:-1]))
 
 
 def one(job: tuple[str, int, str, int, Path]) -> list[dict[str, Any]]:
     """The students of one seed and strategy at every size, or of the tenths; what is done is read."""
     torch.set_num_threads(1)
     kind, seed, strategy, largest, output = job
-    rows = pool(seed, strategy, largest, output / f"{strategy}-{seed}")
+    rows = rows_of(grown(seed, strategy, largest, output / f"{strategy}-{seed}"))
     if kind == "sizes":
         subsets = {size: rows.select(range(size)) for size in sizes(largest)}
     else:

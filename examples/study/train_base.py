@@ -56,7 +56,9 @@ def problems(grammar: ModuleType, seed: int) -> Iterator[dict]:
         random = Random(f"{seed}/{index}/base")
         voice = style(random.randrange(10**6), random, rephrased=random.random() < REPHRASED)
         steps = random.choice((1, 1, 1, 2, 3, 4))
-        yield grammar.pose(random.choice(kinds[steps - 1]), random, voice)
+        row = grammar.pose(random.choice(kinds[steps - 1]), random, voice)
+        if row.get("label") != "neutral":
+            yield row
 
 
 def pairs(grammar: ModuleType, seed: int) -> Iterator[tuple[str, str]]:

@@ -155,8 +155,8 @@ def embed(texts: Sequence[str], model: Any) -> np.ndarray:
 
     Args:
         texts: one text a row. Most models cut long texts off, see `max_seq_length` of the model.
-        model: name or folder of a model, such as `sentence-transformers/all-mpnet-base-v2`, or a loaded
-            `SentenceTransformer`, to use it more than once.
+        model: name or folder of a model, such as `sentence-transformers/all-mpnet-base-v2`, which computes in float32;
+            or a loaded `SentenceTransformer`, which computes as it is, to use it more than once.
 
     Returns:
         (n, d) float32, not normalised unless the model does so.
@@ -176,7 +176,7 @@ def embed(texts: Sequence[str], model: Any) -> np.ndarray:
         raise ValueError('embeddings need sentence-transformers: pip install "hf-prism[embeddings]"') from error
     if not isinstance(model, SentenceTransformer):
         try:
-            model = SentenceTransformer(str(model))
+            model = SentenceTransformer(str(model)).float()
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"the embedding model {str(model)!r} could not be loaded: {str(error).strip()[:500]}"

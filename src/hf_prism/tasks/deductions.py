@@ -5,8 +5,8 @@ whether the person has it. A rule takes one such state into the next, so a skele
 and a letter for each rule: `claims/+an` says that x is t, that every t person is u, and that no u person is v. Only
 chains in which every rule applies are skeletons. `claims` speaks of traits; `places`, in other sentences, of visits.
 
-Of a neutral problem exactly one link is broken: a rule, or the hypothesis, speaks of another trait or another person than
-the state before it. All the rest is as in a problem that is settled.
+Of a neutral problem exactly one polarity is turned: the fact, or what a rule makes of it, is the opposite, so that the
+next rule says nothing of it. All the rest is as in a problem that is settled.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ RULES: dict[str, dict[str, str]] = {
     "s": {"+": "+", "-": "-"},  # y and x are the same in t
     "d": {"+": "-", "-": "+"},  # y and x differ in t
 }
-OF_EVERYBODY = frozenset("anou")
+TURNED = {"a": "n", "n": "a", "i": "b", "b": "i", "o": "u", "u": "o", "r": "o", "s": "d", "d": "s"}
+"""A rule that makes the opposite of the same polarity."""
+OPPOSITE = {"+": "-", "-": "+"}
 TO_ANOTHER = frozenset("sd")
-ASPECTS = ("trait", "person")
+NOTHING = "Nothing follows."
 MOST_STEPS = 4
 PEOPLE, WORDS = MOST_STEPS + 1, MOST_STEPS + 2
 WORDS_OF_A_STYLE = 8
+SETTLED = tuple(label for label in LABELS if label != "neutral")
 State = tuple[int, int, str]
 """Number of a person, number of a trait, polarity."""
 
@@ -248,12 +251,12 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
 
     Args:
         skeleton: One of `skeletons`, of one to four steps.
-        draw: Draws the label, and which link of a neutral problem is broken.
+        draw: Draws the label, and which polarity of a neutral problem is turned.
         voice: Draws five names and six traits or places, and knows the wordings.
 
     Returns:
         The strings `prompt`, `premise`, `hypothesis`, `label`, `answer` (the label), `completion` (the fact, what each
-        rule makes of it as far as it applies, and the hypothesis, all in the same plain words; ends in one
+        rule makes of it until nothing follows, and the hypothesis, all in the same plain words; ends in one
         `\\boxed{answer}`) and `skeleton`.
 
     Raises:
@@ -269,24 +272,26 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
         'contradiction'
     """
     family, start, codes = _read(skeleton)
-    label = draw.choice(LABELS)
-    gap = _gap(codes, draw) if label == "neutral" else None
-    rules, states = _chain(start, codes, gap)
-    x, t, polarity = states[-1]
-    negated = draw.random() < 0.5 if gap else label == "contradiction"
-    if negated:
-        polarity = "-" if polarity == "+" else "+"
+    ends = [link for link, code in enumerate(codes) if code not in TO_ANOTHER]
+    label = draw.choice(LABELS if ends else SETTLED)
+    end = draw.choice(ends) if label == "neutral" else len(codes)
+    negated = draw.random() < 0.5 if label == "neutral" else label == "contradiction"
 
     names, words = voice.people(PEOPLE), voice.pick_different(_words(family, voice), WORDS)
+    rules, states = _chain(start, codes)
+    x, t, polarity = states[-1]
+    claimed = (x, t, OPPOSITE[polarity] if negated else polarity)
+    if label == "neutral":
+        start, codes = _turned(start, codes, end)
+        states = _chain(start, codes)[1]
     told = [voice.say(family.says[start], x=names[0], t=words[0])]
     for code, rule in zip(codes, rules, strict=True):
         told.append(voice.say(family.rules[code], **_named(rule, names, words)))
-    premise, hypothesis = " ".join(told), voice.say(family.says[polarity], x=names[x], t=words[t])
-    known = states[: gap[0] + 1] if gap else states[:-1]
-    plainly = [
-        family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*known, (x, t, polarity))
-    ]
-    steps = [*(f"{state}." for state in plainly[:-1]), f"Claim: {plainly[-1]}."]
+    premise, hypothesis = " ".join(told), voice.say(family.says[claimed[2]], x=names[x], t=words[t])
+    *known, claim = (
+        family.state[sign].format(x=names[who], t=words[what]) for who, what, sign in (*states[: end + 1], claimed)
+    )
+    steps = [*(f"{state}." for state in known), *([NOTHING] if label == "neutral" else []), f"Claim: {claim}."]
     return {
         "prompt": f"{premise}\nHypothesis: {hypothesis}",
         "premise": premise,
@@ -298,31 +303,24 @@ def pose(skeleton: str, draw: Random, voice: Voice) -> dict[str, Any]:
     }
 
 
-def _chain(start: str, codes: str, gap: tuple[int, str] | None) -> tuple[list[dict[str, int]], list[State]]:
-    """Whom and what every rule speaks of, and the states: of the fact, after every rule, and of the hypothesis."""
+def _chain(start: str, codes: str) -> tuple[list[dict[str, int]], list[State]]:
+    """Whom and what every rule speaks of, and the states: of the fact, and after every rule that applies."""
     people, traits = count(1), count(1)
     x, t, polarity = 0, 0, start
     rules, states = [], [(x, t, polarity)]
-    for link in range(len(codes) + 1):
-        if gap == (link, "trait"):
-            t = next(traits)
-        if gap == (link, "person"):
-            x = next(people)
-        if link < len(codes):
-            code = codes[link]
-            y, u = (next(people), t) if code in TO_ANOTHER else (x, next(traits))
-            rules.append({"x": x, "t": t, "y": y, "u": u})
-            x, t, polarity = y, u, RULES[code][polarity]
+    for code in codes:
+        y, u = (next(people), t) if code in TO_ANOTHER else (x, next(traits))
+        rules.append({"x": x, "t": t, "y": y, "u": u})
+        x, t, polarity = y, u, RULES[code].get(polarity, "")
         states.append((x, t, polarity))
     return rules, states
 
 
-def _gap(codes: str, draw: Random) -> tuple[int, str]:
-    """Before which rule, or before the hypothesis, the chain is broken, and whether by trait or by person."""
-    link = draw.randrange(len(codes) + 1)
-    of_one = link == len(codes) or codes[link] not in OF_EVERYBODY
-    spare = sum(code in TO_ANOTHER for code in codes) + 1 < PEOPLE
-    return link, draw.choice(ASPECTS if of_one and spare else ASPECTS[:1])
+def _turned(start: str, codes: str, link: int) -> tuple[str, str]:
+    """The fact and the rules, where the one before a link is turned, so that the rule of that link does not apply."""
+    if link == 0:
+        return OPPOSITE[start], codes
+    return start, f"{codes[: link - 1]}{TURNED[codes[link - 1]]}{codes[link:]}"
 
 
 def _named(rule: dict[str, int], names: Sequence[str], words: Sequence[str]) -> dict[str, str]:
