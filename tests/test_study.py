@@ -259,6 +259,14 @@ def test_a_second_call_makes_nothing_again_and_the_command_writes_the_report(fol
     assert (folder / "run" / "report.html").exists() and (folder / "run" / "findings.json").exists()
 
 
+def test_a_few_runs_are_made_and_kept_and_only_the_report_waits_for_more(folder, copied, capsys):
+    options = ["--output", str(copied), "--set", "every=4"]
+    assert main(["study", str(folder / "recipe.yaml"), *options, "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"runs": 3, "output": str(copied)} and "3 runs are too few for a report" in told.err
+    assert len(pd.read_parquet(copied / "runs.parquet")) == 3 and not (copied / "report.html").exists()
+
+
 def test_a_killed_study_ends_its_worker_and_goes_on_to_the_same_numbers(folder, runs, tmp_path):
     output = tmp_path / "killed"
     changes = {"output": str(output), "workers": 1, "every": 4}

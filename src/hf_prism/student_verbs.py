@@ -166,6 +166,7 @@ def study(options: argparse.Namespace) -> int:
     from .study_page import verdict
     from .study_recipe import StudyRecipe
     from .study_report import write_study_report
+    from .study_runs import LEAST_RUNS
 
     changes = parse_changes(options.set)
     changes |= {"output": options.output} if options.output else {}
@@ -174,6 +175,10 @@ def study(options: argparse.Namespace) -> int:
     runs = made(recipe, dry_run=options.dry_run)
     if runs is None:
         _show(options, "Nothing was written: a dry run.", {"dry_run": True, "output": str(recipe.output)})
+        return 0
+    if (made_now := len(recipe.plan())) < LEAST_RUNS:
+        told = f"{made_now} runs are too few for a report, which needs {LEAST_RUNS}. File: {runs}"
+        _show(options, told, {"runs": made_now, "output": str(recipe.output)})
         return 0
     page, findings = write_study_report(runs, recipe.output)
     files = f"Files: {runs}, findings.json, {page.name}, and pictures"
