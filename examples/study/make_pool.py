@@ -47,6 +47,15 @@ PROBLEMS = 200
 FEWEST_NUMBERS = 100  # that a skeleton of the pool can be posed with: of `///` there are too few for a subset
 
 
+RULES = frozenset("anoud")  # of deductions: all, none, only, unless, differ
+
+
+def kinds_of(grammar: ModuleType, family: str, steps: int) -> list[str]:
+    """The skeletons that a study is about."""
+    every = grammar.skeletons(family, steps)
+    return [kind for kind in every if grammar is chains or set(kind.partition("/")[2][1:]) <= RULES]
+
+
 def is_plain(kind: str) -> bool:
     """Whether a skeleton has one operation, or one rule, only: those the base of the study has been trained on."""
     operations = kind.partition("/")[2]
@@ -59,12 +68,12 @@ class Split:
     def __init__(self, study: str, seed: int) -> None:
         self.grammar, self.seed = GRAMMARS[study], seed
         family, self.other = OUTER[study]
-        kinds = [kind for steps in STEPS for kind in self.grammar.skeletons(family, steps) if self.is_new(kind)]
+        kinds = [kind for steps in STEPS for kind in kinds_of(self.grammar, family, steps) if self.is_new(kind)]
         Random(f"{seed}/split").shuffle(kinds)
         self.pooled, self.held_out = kinds[:POOLED], kinds[POOLED:]
-        self.longer = [kind for kind in self.grammar.skeletons(family, 4) if not is_plain(kind)]
+        self.longer = [kind for kind in kinds_of(self.grammar, family, 4) if not is_plain(kind)]
         self.elsewhere = [
-            kind for steps in STEPS for kind in self.grammar.skeletons(self.other, steps) if not is_plain(kind)
+            kind for steps in STEPS for kind in kinds_of(self.grammar, self.other, steps) if not is_plain(kind)
         ]
         first = 1000 * seed
         self.styles, self.new_styles = range(first, first + STYLES), range(first + STYLES, first + 200)

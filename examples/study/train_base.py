@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train_embedded
-from make_pool import GRAMMARS, is_plain
+from make_pool import GRAMMARS, is_plain, kinds_of
 from train_embedded import answers, batches, build_model, train, train_tokenizer
 
 from hf_prism.tasks import deductions
@@ -49,7 +49,7 @@ REPEATED = 0.35  # of the rows
 def problems(grammar: ModuleType, seed: int) -> Iterator[dict]:
     """Endless problems whose steps are all of one kind; half of them have one step."""
     kinds = [
-        [kind for family in grammar.FAMILIES for kind in grammar.skeletons(family, steps) if is_plain(kind)]
+        [kind for family in grammar.FAMILIES for kind in kinds_of(grammar, family, steps) if is_plain(kind)]
         for steps in (1, 2, 3, 4)
     ]
     for index in count():
