@@ -123,6 +123,7 @@ LEVELS = [
         "student_run",
         "lm_eval_tasks",
         "study_recipe",
+        "solutions",
         "study_run",
         "study",
         "study_runs",

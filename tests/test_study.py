@@ -248,6 +248,27 @@ def test_vllm_answers_in_a_process_of_its_own_that_is_gone_afterwards(folder, tm
     assert process != os.getpid() and not Path(f"/proc/{process}").exists()
 
 
+def test_where_solutions_are_asked_for_they_are_counted_and_answers_are_kept_beside(folder, tmp_path, monkeypatch):
+    (tmp_path / "vllm.py").write_text(VLLM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    solved = {}
+    for name in BENCHMARKS:
+        items = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        write(
+            tmp_path / f"{name}.jsonl",
+            [{**item, "why": "\\boxed{2}" if i % 4 else "2"} for i, item in enumerate(items)],
+        )
+        solved[name] = sum(i % 4 > 0 for i in range(len(items))) / len(items)
+    files = [str(tmp_path / f"{name}.jsonl") for name in BENCHMARKS]
+    changes = {"in_distribution": files[:1], "ood": files[1:], "solution": "why", "backend": "vllm"}
+    recipe = load(folder, **{f"evaluation.{key}": value for key, value in changes.items()})
+    found = _judged(recipe, str(folder / "base"), tmp_path / "evaluation")
+    assert {name: found[f"accuracy.{name}"] for name in BENCHMARKS} == pytest.approx(solved)
+    assert found["answer.same"] == pytest.approx(3 / 9) and found["in_distribution"] == pytest.approx(solved["same"])
+    assert found["ood"] == pytest.approx((solved["other"] + solved["third"]) / 2)
+
+
 # ---- again, elsewhere, interrupted -----------------------------------------------------------------------------------
 
 
@@ -403,6 +424,7 @@ FIRST = {
     "a pool that is too small": ({"design.size": 60}, "of 60 rows needs "),
     "more values than there are": ({"design.reasoning": [4]}, "4 values were asked for; the pool has 3"),
     "a benchmark that is none": ({"evaluation.ood": ["math50"]}, "there is no benchmark 'math50'"),
+    "solutions that are none": ({"evaluation.solution": "why"}, "has no column 'why'"),
     "a benchmark of both kinds": ({"evaluation.ood": ["same.jsonl"]}, "'same' is named twice"),
     "a base that is none": ({"student.base": "./nothing"}, "nothing is no folder"),
     "a proxy that is none": ({"proxy.model": "./nothing"}, "nothing is no folder"),

@@ -7,7 +7,9 @@
 Run as (one core):
 
     OMP_NUM_THREADS=1 python examples/study/train_base.py math --float32 --minutes 9 --output docs/evidence/bases/math
-    OMP_NUM_THREADS=1 python examples/study/train_base.py nli --float32 --output docs/evidence/bases/nli
+    OMP_NUM_THREADS=1 python examples/study/train_base.py nli --float32 --minutes 12 --output runs/bases/nli
+    OMP_NUM_THREADS=1 python examples/study/train_base.py nli --float32 --minutes 9 --start runs/bases/nli --seed 2 \\
+        --output docs/evidence/bases/nli
 
 It has seen every operation or rule, both families, every wording, names and objects of all styles, and up to four steps of
 one and the same operation; a third of its rows ask it to repeat random words, from which it learns to copy. What it has not

@@ -33,6 +33,7 @@ from .composition import Pool
 from .rows import load_rows, row_ids, write_parquet
 from .run_config import open_run
 from .settings import read_rows
+from .solutions import reference_solutions
 from .study_recipe import PlannedRun, StudyRecipe
 from .study_run import judge, roles_of
 from .training_run import say
@@ -265,6 +266,8 @@ def _benchmarks(recipe: StudyRecipe) -> dict[str, Any]:
     for spec in arguments["benchmarks"]:
         benchmark = find(spec, prompt=arguments.get("prompt"))
         items = read(benchmark, max_items=arguments.get("max_items"), seed=arguments.get("seed", 0))
+        if column := recipe.section("evaluation").get("solution"):
+            reference_solutions(benchmark, column)
         found[benchmark.name] = {
             "role": roles[benchmark.name],
             "items": len(items.items),

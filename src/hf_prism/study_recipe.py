@@ -19,6 +19,7 @@ evaluation:                     # keys as in a recipe of `distill`
   in_distribution: [same.jsonl]
   ood: [held_out.jsonl, longer.jsonl]
   backend: transformers         # or vllm
+  solution: completion          # optional: a response is right only if it is this column of the benchmark, every step of it
 workers: 2                      # processes; each with its share of the cores, or a GPU of its own
 """
 
@@ -38,6 +39,7 @@ from .student_recipe import MADE_HERE, StudentRecipe
 
 OWN = ("name", "output", "seed", "data", "data_revision", "split", "columns", "factors", "design", "proxy")
 MORE = ("embeddings", "skills", "student", "evaluation", "workers", "every")
+OWN_OF_EVALUATION = ("backend", "solution")
 NEEDED = ("name", "output", "data", "factors", "design", "proxy", "student", "evaluation")
 NOT_OF_STUDENTS = ("data", "data_revision", "split", "columns", "max_samples", "seed", "output", "evaluation", "proxy")
 ROLES = ("in_distribution", "ood")
@@ -179,7 +181,10 @@ class StudyRecipe(Settings):
     def _asked(self) -> dict[str, Any]:
         given = self.section("evaluation")
         benchmarks = [each for role in ROLES for each in given.get(role, [])]
-        return {**{key: given[key] for key in given if key not in (*ROLES, "backend")}, "benchmarks": benchmarks}
+        return {
+            **{key: given[key] for key in given if key not in (*ROLES, *OWN_OF_EVALUATION)},
+            "benchmarks": benchmarks,
+        }
 
     def proxy(self) -> dict[str, Any]:
         """Keywords of the featurizer."""

@@ -16,6 +16,7 @@ from .accuracy import mean_of
 from .baselines import embed, measure
 from .benchmarks import find, names_of
 from .checkpoint import local_folder
+from .solutions import reference_solutions, whole_accuracy
 from .study_recipe import StudyRecipe
 from .training_run import say
 
@@ -40,7 +41,8 @@ def judge(recipe: StudyRecipe, rows: Dataset, seed: int, work: Path) -> dict[str
 
     Returns:
         `n`, `tokens`, `learned_tokens`; `measure.KEY` of every measure; `student.*`; `accuracy.NAME` and `error.NAME` of
-        every benchmark; `in_distribution` and `ood`, their means; and what it was made with.
+        every benchmark, and `answer.NAME` where they are of whole solutions; `in_distribution` and `ood`, the means of the
+        accuracies; and what it was made with.
     """
     import torch
 
@@ -123,14 +125,23 @@ def _judged(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float
 
 
 def _accuracies(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, float]:
-    """The accuracy on each benchmark with its standard error, and the means of each role."""
+    """The accuracy on each benchmark with its standard error, and the means of each role; of solutions where asked for."""
     from .evaluation import evaluate
 
-    asked = recipe.student_recipe("subset", "student")
-    done = evaluate(_student(recipe, model), output=directory, **asked.evaluation_arguments())
+    asked = recipe.student_recipe("subset", "student").evaluation_arguments()
+    done = evaluate(_student(recipe, model), output=directory, **asked)
     found: dict[str, float] = {}
     for name, each in done.benchmarks.items():
         found |= {f"accuracy.{name}": each["accuracy"], f"error.{name}": each["standard_error"]}
+    if column := recipe.section("evaluation").get("solution"):
+        found = {name.replace("accuracy.", "answer."): value for name, value in found.items() if "error." not in name}
+        for benchmark in map(find, asked["benchmarks"]):
+            verdicts = directory / "verdicts" / f"{benchmark.name}.parquet"
+            whole = whole_accuracy(verdicts, reference_solutions(benchmark, column))
+            found |= {
+                f"accuracy.{benchmark.name}": whole.accuracy,
+                f"error.{benchmark.name}": whole.standard_error or 0.0,
+            }
     for role, names in roles_of(recipe).items():
         found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
     return found
