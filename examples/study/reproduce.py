@@ -30,6 +30,7 @@ from hf_prism.study_recipe import StudyRecipe
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parents[1] / "docs" / "evidence" / "runs.parquet"
+MAIN = ("math", "nli")
 EXACT = ("study", "run", "repeat", "seed", "n", "tokens", "learned_tokens", "student.steps")
 MEASURES = 1e-3  # relative
 ACCURACY = 0.12  # of the mean of a role, in a single run
@@ -81,7 +82,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/study_small"))
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    agreed = [reproduce(name, args.output, args.workers) for name in ("math", "nli")]
+    published = set(parquet.read_table(PUBLISHED, columns=["study"])["study"].to_pylist())
+    agreed = [reproduce(name, args.output, args.workers) for name in MAIN if name in published]
     return 0 if all(agreed) else 1
 
 
