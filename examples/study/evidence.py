@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=RUNS, help="Parquet file of all studies")
     parser.add_argument("--add", type=Path, action="append", default=[], help="runs.parquet of a finished study")
-    parser.add_argument("--figures", type=Path, help="folder for the pictures, STUDY_measures.png and so on")
+    parser.add_argument("--figures", type=Path, help="folder for the pictures of the studies, replications aside")
     args = parser.parse_args()
     table = merged(args.runs, args.add)
     if args.add:
@@ -120,7 +120,7 @@ def main() -> None:
             parquet.write_table(rows, runs)
             _, findings = write_study_report(runs, folder)
             print(f"\n{told(findings)}")
-            for picture in Path(folder).glob("*.png") if args.figures else ():
+            for picture in Path(folder).glob("*.png") if args.figures and not name.endswith("-replication") else ():
                 shutil.copy(picture, args.figures / f"evidence_{name.replace('-', '_')}_{picture.name}")
 
 
