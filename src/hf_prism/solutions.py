@@ -35,8 +35,9 @@ def reference_solutions(benchmark: Benchmark, column: str) -> dict[str, str]:
             f"{', '.join(rows.column_names)}."
         )
     found = {}
-    for place, row in enumerate(rows):
-        text, name = row[column], str(place if row.get("id") is None else row["id"])
+    ids = rows["id"][:] if "id" in rows.column_names else [None] * len(rows)
+    for place, (text, given) in enumerate(zip(rows[column][:], ids, strict=True)):
+        name = str(place if given is None else given)
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{benchmark.source}, {describe(place, name)}: {column} is {text!r}, not a solution.")
         found[name] = text
@@ -50,9 +51,10 @@ def whole_accuracy(verdicts: Path, solutions: dict[str, str]) -> Accuracy:
         verdicts: Parquet file of an evaluation, `verdicts/NAME.parquet`.
         solutions: By id.
     """
+    rows = load_rows(verdicts)
     right = [
-        _lines(row["response"] or "") == _lines(solutions[row["id"]])
-        for row in load_rows(verdicts).select_columns(["id", "response"])
+        _lines(response or "") == _lines(solutions[name])
+        for name, response in zip(rows["id"][:], rows["response"][:], strict=True)
     ]
     return accuracy([[float(each)] for each in right])
 
