@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,15 @@ def no_process_state_is_left():
     yield
     if state := sys.modules.get("accelerate.state"):
         state.PartialState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def study_script():
+    """Imports a script of examples/study by its name."""
+    folder = str(Path(__file__).parents[1] / "examples" / "study")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 def pytest_collection_modifyitems(items):

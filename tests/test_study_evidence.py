@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from pathlib import Path
@@ -15,11 +14,8 @@ from test_study_report import made
 
 
 @pytest.fixture(scope="module")
-def evidence():
-    folder = str(Path(__file__).parents[1] / "examples" / "study")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("evidence")
-    sys.path.remove(folder)
+def evidence(study_script):
+    return study_script("evidence")
 
 
 def written(path: Path, **columns: list) -> Path:

@@ -6,7 +6,6 @@ import importlib
 import re
 import sys
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from test_deductions import label_of, read, sentences
@@ -28,11 +27,8 @@ LISTS = {
 
 
 @pytest.fixture(scope="module")
-def make_pool():
-    folder = str(Path(__file__).parents[1] / "examples" / "study")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("make_pool")
-    sys.path.remove(folder)
+def make_pool(study_script):
+    return study_script("make_pool")
 
 
 def small(make_pool, study):

@@ -28,7 +28,7 @@ import pyarrow.parquet as parquet
 from hf_prism.correlation import Correlation, Difference
 from hf_prism.effects import Effect
 from hf_prism.study_findings import MeasureFindings, StudyFindings
-from hf_prism.study_page import verdict
+from hf_prism.study_page import interval, two_decimals, verdict
 from hf_prism.study_report import write_study_report
 
 
@@ -50,16 +50,18 @@ def studies(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield name, rows.select([column for column in rows.column_names if rows[column].null_count < len(rows)])
 
 
-def number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
-
-
 def cell(found: Correlation | Difference | Effect | None) -> str:
     if found is None:
         return "–"
     values = {Correlation: "rho", Difference: "difference", Effect: "value"}
+    return f"{two_decimals(getattr(found, values[type(found)]))} ({interval(found)})"
+
+
+def exactly(found: Correlation | None) -> str:
+    if found is None:
+        return "–"
     low, high = found.interval
-    return f"{number(getattr(found, values[type(found)]))} ({number(low)} to {number(high)})"
+    return f"{found.rho:.3f} ({low:.3f} to {high:.3f})"
 
 
 def line(measure: MeasureFindings, factors: list[str]) -> str:
@@ -92,7 +94,11 @@ def told(findings: StudyFindings) -> str:
         f"|{'---|' * len(heads)}",
         *(line(measure, factors) for measure in findings.measures),
     ]
-    ratio = findings.g_vendi.ratio
+    ours = findings.g_vendi
+    lines += ["", f"G-Vendi: ρ {exactly(ours.ood)}, partial {exactly(ours.partial)}"]
+    lines += [f"- on {name}: {exactly(found)}" for name, found in ours.benchmarks.items()]
+    lines += [f"- effect of {name} on OOD accuracy: {cell(found)}" for name, found in findings.effects["ood"].items()]
+    ratio = ours.ratio
     if ratio:
         low, high = ratio.interval
         lines += [

@@ -106,16 +106,16 @@ def verdict(findings: StudyFindings) -> str:
     size = "whose size is " if closest.ood.rho < 0 and closest.reads_as == NEITHER else ""
     return (
         f"Of {len(leads)} other measure{'s' * (len(leads) > 1)}, G-Vendi {told}. "
-        f"The closest, {shown(closest.name, TINY)}, has {_number(closest.ood.rho)}, {size}"
-        f"{_number(abs(gap.difference))} {relation} G-Vendi’s "
-        f"(95% interval of the difference {_interval(gap)})."
+        f"The closest, {shown(closest.name, TINY)}, has {two_decimals(closest.ood.rho)}, {size}"
+        f"{two_decimals(abs(gap.difference))} {relation} G-Vendi’s "
+        f"(95% interval of the difference {interval(gap)})."
     )
 
 
 def _headline(findings: StudyFindings) -> str:
     ood = findings.g_vendi.ood
     within = findings.g_vendi.in_distribution
-    told = f"In distribution it is {_number(within.rho)} ({_interval(within)}). " if within else ""
+    told = f"In distribution it is {two_decimals(within.rho)} ({interval(within)}). " if within else ""
     facts = {
         "runs": f"{findings.runs:,}",
         "compositions": f"{findings.compositions:,}",
@@ -128,7 +128,7 @@ def _headline(findings: StudyFindings) -> str:
     )
     return f"""<p class="lead">Does a number computed from a dataset before any training tell how accurate a student of
 it will be on problems unlike those in it?</p>
-<p class="score">G-Vendi ρ = {_number(ood.rho)} <small>95% interval {_interval(ood)}</small></p>
+<p class="score">G-Vendi ρ = {two_decimals(ood.rho)} <small>95% interval {interval(ood)}</small></p>
 <p class="lead">This is the rank correlation of G-Vendi with accuracy out of distribution over {findings.runs:,} runs.
 {told}</p>
 <div class="found"><p class="lead">{escape(verdict(findings))}</p></div>
@@ -250,7 +250,7 @@ def _estimate(found: Correlation | Difference | Effect | None) -> str:
         if isinstance(found, Difference)
         else found.value
     )
-    return f'<td class="number">{_number(value)}<small>{_interval(found)}</small></td>'
+    return f'<td class="number">{two_decimals(value)}<small>{interval(found)}</small></td>'
 
 
 def _ratio(found: Effect | None) -> str:
@@ -272,18 +272,18 @@ def _name(measure: MeasureFindings) -> str:
     return escape(shown(measure.name, TINY)) + " (reversed)" * measure.turned
 
 
-def _number(value: float) -> str:
+def two_decimals(value: float) -> str:
     """Two decimals, no minus before a zero.
 
     Example:
-        >>> _number(-0.001), _number(-0.25)
+        >>> two_decimals(-0.001), two_decimals(-0.25)
         ('0.00', '−0.25')
     """
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
-def _interval(found: Correlation | Difference | Effect) -> str:
-    return " to ".join(map(_number, found.interval))
+def interval(found: Correlation | Difference | Effect) -> str:
+    return " to ".join(map(two_decimals, found.interval))
 
 
 def _span(rows: Sequence[int]) -> str:

@@ -130,18 +130,15 @@ def _accuracies(recipe: StudyRecipe, model: str, directory: Path) -> dict[str, f
 
     asked = recipe.student_recipe("subset", "student").evaluation_arguments()
     done = evaluate(_student(recipe, model), output=directory, **asked)
-    found: dict[str, float] = {}
-    for name, each in done.benchmarks.items():
-        found |= {f"accuracy.{name}": each["accuracy"], f"error.{name}": each["standard_error"]}
-    if column := recipe.section("evaluation").get("solution"):
-        found = {name.replace("accuracy.", "answer."): value for name, value in found.items() if "error." not in name}
-        for benchmark in map(find, asked["benchmarks"]):
-            verdicts = directory / "verdicts" / f"{benchmark.name}.parquet"
-            whole = whole_accuracy(verdicts, reference_solutions(benchmark, column))
-            found |= {
-                f"accuracy.{benchmark.name}": whole.accuracy,
-                f"error.{benchmark.name}": whole.standard_error or 0.0,
-            }
+    column, found = recipe.section("evaluation").get("solution"), {}
+    for benchmark in map(find, asked["benchmarks"]):
+        name, answers = benchmark.name, done.benchmarks[benchmark.name]
+        right, error = answers["accuracy"], answers["standard_error"]
+        if column:
+            found[f"answer.{name}"] = right
+            whole = whole_accuracy(directory / "verdicts" / f"{name}.parquet", reference_solutions(benchmark, column))
+            right, error = whole.accuracy, whole.standard_error
+        found |= {f"accuracy.{name}": right, f"error.{name}": error}
     for role, names in roles_of(recipe).items():
         found[role] = mean_of([found[f"accuracy.{name}"] for name in names], [0.0] * len(names))[0] or 0.0
     return found
